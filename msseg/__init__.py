@@ -1,0 +1,40 @@
+"""msseg: a data set folder in, evaluated segmentations and submissions out.
+
+    from msseg import plan_and_preprocess, train, predict, evaluate
+
+Names are loaded when first used, so that `import msseg` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "plan_and_preprocess": "msseg.pipeline",
+    "train": "msseg.pipeline",
+    "predict": "msseg.pipeline",
+    "evaluate": "msseg.pipeline",
+    "load_predictor": "msseg.pipeline",
+    "Predictor": "msseg.inference.predictor",
+    "make_plan": "planning.planner",
+    "MssegError": "msseg.errors",
+    "DatasetError": "msseg.errors",
+    "PlanError": "msseg.errors",
+    "CheckpointError": "msseg.errors",
+    "ResourceError": "msseg.errors",
+}
+
+__all__ = ["__version__", *sorted(_PLACES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'msseg' has no attribute '{name}'; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

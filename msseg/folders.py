@@ -1,0 +1,135 @@
+"""Where things lie: one root with `raw/`, `preprocessed/` and `models/`, and how a TASK is found in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from msseg.errors import CheckpointError, DatasetError
+
+DEFAULT_ROOT = "msseg_data"
+_TASK_NUMBER = re.compile(r"^(?:Task|Dataset)0*(\d+)(?:_|$)")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set by name, with its three folders; `raw` may lie anywhere."""
+
+    name: str
+    raw: Path
+    preprocessed: Path
+    models: Path
+
+    @property
+    def fingerprint_path(self) -> Path:
+        return self.preprocessed / "fingerprint.json"
+
+    @property
+    def plan_path(self) -> Path:
+        return self.preprocessed / "plan.json"
+
+    @property
+    def check_path(self) -> Path:
+        return self.preprocessed / "check.json"
+
+    @property
+    def source_path(self) -> Path:
+        """Records where the raw data set lies, for the commands that come after planning."""
+        return self.preprocessed / "source.json"
+
+    def store(self, configuration: str) -> Path:
+        """The folder of the preprocessed cases of one configuration."""
+        return self.preprocessed / f"cases_{configuration}"
+
+    def model(self, configuration: str, network: str) -> Path:
+        """The folder of a trained model, with one folder a fold in it."""
+        return self.models / f"{configuration}_{network}"
+
+
+def project_root(argument: str | os.PathLike[str] | None = None) -> Path:
+    """The root folder: the argument, else $MSSEG_ROOT, else `./msseg_data`."""
+    return Path(argument or os.environ.get("MSSEG_ROOT") or DEFAULT_ROOT)
+
+
+def find_task(task: str, root: Path) -> Task:
+    """The task that `task` means: a path to a data set folder, or a name or number below `root`.
+
+    Raises DatasetError where nothing, or more than one data set, answers to it.
+    """
+    folder = Path(task)
+    if (folder / "dataset.json").is_file():
+        folder = folder.resolve()
+        return _task(folder.name, folder, root)
+    known = known_tasks(root)
+    matches = [name for name in known if name == task or _number(name) == _as_number(task)]
+    if len(matches) == 1:
+        return _task(matches[0], _raw_folder(matches[0], root), root)
+    if matches:
+        raise DatasetError(
+            f"{task}: {len(matches)} data sets answer to it ({', '.join(matches)}). Give the full name."
+        )
+    if folder.is_dir():
+        raise DatasetError(
+            f"{folder}: has no dataset.json, which a Decathlon or nnU-Net data set folder must have."
+        )
+    listing = f"known there: {', '.join(known)}" if known else "there is none yet"
+    raise DatasetError(
+        f"{task}: neither a data set folder nor a task below {root} ({listing}). "
+        f"Give the path of the folder that holds dataset.json, or put it into {root / 'raw'}."
+    )
+
+
+def known_tasks(root: Path) -> list[str]:
+    """Names of the tasks below `root`, raw or preprocessed, sorted."""
+    rooms = (root / "raw", root / "preprocessed")
+    return sorted(
+        {folder.name for room in rooms if room.is_dir() for folder in room.iterdir() if folder.is_dir()}
+    )
+
+
+def find_model(root: Path, task: str | None = None) -> Path:
+    """The only trained model below `root`, or the only one of `task`.
+
+    Raises CheckpointError where there is none, or more than one to choose from.
+    """
+    models = _trained_models(find_task(task, root).models if task else root / "models")
+    place = f"task {task}" if task else str(root)
+    if not models:
+        raise CheckpointError(
+            f"{place}: no trained model found. Train one with msseg_train, or name it with -m."
+        )
+    if len(models) > 1:
+        listing = ", ".join(str(model) for model in models)
+        raise CheckpointError(
+            f"{place}: {len(models)} trained models ({listing}). Choose with -t TASK or -m MODEL_DIR."
+        )
+    return models[0]
+
+
+def _trained_models(folder: Path) -> list[Path]:
+    return sorted({path.parent.parent for path in folder.glob("**/fold_*/checkpoint_final.safetensors")})
+
+
+def _task(name: str, raw: Path, root: Path) -> Task:
+    return Task(name, raw, root / "preprocessed" / name, root / "models" / name)
+
+
+def _raw_folder(name: str, root: Path) -> Path:
+    """`raw/NAME`, or where the data set lay when it was planned."""
+    from msseg.files import read_json
+
+    source = root / "preprocessed" / name / "source.json"
+    if source.is_file() and not (root / "raw" / name).is_dir():
+        return Path(read_json(source, DatasetError)["raw"])
+    return root / "raw" / name
+
+
+def _number(name: str) -> int | None:
+    found = _TASK_NUMBER.match(name)
+    return int(found.group(1)) if found else None
+
+
+def _as_number(task: str) -> int:
+    return int(task) if task.isdecimal() else -1

@@ -1,0 +1,167 @@
+"""Mapping over cases through `concurrent.futures.Executor`, so that a failure or a killed worker harms one case only."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from msseg.errors import ResourceError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# One thread a worker: the pool already fills the cores, and BLAS threads on top of it slow all of them down.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_SUBMITTED_PER_WORKER = 3
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Result]):
+    """What became of one item: a value, or the error that its function raised."""
+
+    value: Result | None = None
+    error: Exception | None = None
+
+
+def default_workers() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def case_executor(workers: int) -> Iterator[Executor]:
+    """A pool of `workers` fresh processes of one thread each, torn down without waiting when the block fails."""
+    with _single_threaded_children():
+        context = multiprocessing.get_context(_start_method())
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent)
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
+
+
+def map_cases(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, executor: Executor | None = None
+) -> Iterator[tuple[Item, Outcome[Result]]]:
+    """Pairs of item and outcome, as they finish.
+
+    One worker and no executor runs in this process. Should a worker of the own pool be killed, the unfinished
+    items are run again one at a time, each in a fresh process, so that only the item that kills it fails
+    (ResourceError in its outcome).
+    """
+    if executor is not None:
+        yield from _map_with(executor, function, items, window=_SUBMITTED_PER_WORKER * max(workers, 1))
+    elif workers <= 1 or len(items) <= 1:
+        yield from ((item, _run(function, item)) for item in items)
+    else:
+        yield from _map_locally(function, items, workers)
+
+
+def _map_locally(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[tuple[Item, Outcome[Result]]]:
+    finished: set[int] = set()
+    indexed = list(enumerate(items))
+    try:
+        with case_executor(min(workers, len(items))) as pool:
+            window = _SUBMITTED_PER_WORKER * workers
+            for (index, item), outcome in _map_with(pool, _Indexed(function), indexed, window):
+                finished.add(index)
+                yield item, outcome
+    except BrokenProcessPool:
+        for index, item in indexed:
+            if index not in finished:
+                yield item, _run_in_own_process(function, item)
+
+
+@dataclass(frozen=True)
+class _Indexed(Generic[Item, Result]):
+    function: Callable[[Item], Result]
+
+    def __call__(self, pair: tuple[int, Item]) -> Result:
+        return self.function(pair[1])
+
+
+def _map_with(
+    executor: Executor, function: Callable[[Item], Result], items: Sequence[Item], window: int
+) -> Iterator[tuple[Item, Outcome[Result]]]:
+    pending: dict[Future[Result], Item] = {}
+    queue = iter(items)
+    exhausted = False
+    while pending or not exhausted:
+        while not exhausted and len(pending) < window:
+            try:
+                item = next(queue)
+            except StopIteration:
+                exhausted = True
+                break
+            pending[executor.submit(function, item)] = item
+        done, _ = wait(pending, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield pending.pop(future), _outcome(future)
+
+
+def _outcome(future: Future[Result]) -> Outcome[Result]:
+    try:
+        return Outcome(value=future.result())
+    except BrokenProcessPool:
+        raise
+    except Exception as error:
+        return Outcome(error=error)
+
+
+def _run(function: Callable[[Item], Result], item: Item) -> Outcome[Result]:
+    try:
+        return Outcome(value=function(item))
+    except Exception as error:
+        return Outcome(error=error)
+
+
+def _run_in_own_process(function: Callable[[Item], Result], item: Item) -> Outcome[Result]:
+    try:
+        with case_executor(1) as pool:
+            return _outcome(pool.submit(function, item))
+    except BrokenProcessPool:
+        return Outcome(error=ResourceError(f"{_name(item)}: {WORKER_KILLED}"))
+
+
+WORKER_KILLED = (
+    "the worker process that handled it was killed, most likely because memory ran out. "
+    "Free memory or use fewer --workers, then run the same command again; finished cases are kept."
+)
+
+
+def _name(item: Any) -> str:
+    return str(getattr(item, "name", item))
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _start_method() -> str:
+    # A forked child inherits locks that other threads (BLAS, torch) may hold at that moment.
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+@contextlib.contextmanager
+def _single_threaded_children() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
