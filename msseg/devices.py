@@ -27,9 +27,7 @@ def resolve_device(name: str) -> torch.device:
         raise ResourceError(f"--device {name}: unknown device; expected {DEVICE_CHOICES}.") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
-        raise ResourceError(
-            f"--device {name}: this machine shows {found} CUDA devices. Use --device auto or cpu."
-        )
+        raise ResourceError(f"--device {name}: this machine shows {found} CUDA devices. Use --device auto or cpu.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ResourceError("--device mps: not available on this machine. Use --device auto or cpu.")
     if device.type not in ("cpu", "cuda", "mps"):

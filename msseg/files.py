@@ -1,4 +1,4 @@
-"""Files that matter: written to a temporary name beside their place, then renamed; JSON in and out; content hashes."""
+"""Files that matter: written to a temporary name beside their place, then renamed; JSON; content hashes."""
 
 from __future__ import annotations
 

@@ -67,13 +67,9 @@ def find_task(task: str, root: Path) -> Task:
     if len(matches) == 1:
         return _task(matches[0], _raw_folder(matches[0], root), root)
     if matches:
-        raise DatasetError(
-            f"{task}: {len(matches)} data sets answer to it ({', '.join(matches)}). Give the full name."
-        )
+        raise DatasetError(f"{task}: {len(matches)} data sets answer to it ({', '.join(matches)}). Give the full name.")
     if folder.is_dir():
-        raise DatasetError(
-            f"{folder}: has no dataset.json, which a Decathlon or nnU-Net data set folder must have."
-        )
+        raise DatasetError(f"{folder}: has no dataset.json, which a Decathlon or nnU-Net data set folder must have.")
     listing = f"known there: {', '.join(known)}" if known else "there is none yet"
     raise DatasetError(
         f"{task}: neither a data set folder nor a task below {root} ({listing}). "
@@ -84,9 +80,7 @@ def find_task(task: str, root: Path) -> Task:
 def known_tasks(root: Path) -> list[str]:
     """Names of the tasks below `root`, raw or preprocessed, sorted."""
     rooms = (root / "raw", root / "preprocessed")
-    return sorted(
-        {folder.name for room in rooms if room.is_dir() for folder in room.iterdir() if folder.is_dir()}
-    )
+    return sorted({folder.name for room in rooms if room.is_dir() for folder in room.iterdir() if folder.is_dir()})
 
 
 def find_model(root: Path, task: str | None = None) -> Path:
@@ -97,9 +91,7 @@ def find_model(root: Path, task: str | None = None) -> Path:
     models = _trained_models(find_task(task, root).models if task else root / "models")
     place = f"task {task}" if task else str(root)
     if not models:
-        raise CheckpointError(
-            f"{place}: no trained model found. Train one with msseg_train, or name it with -m."
-        )
+        raise CheckpointError(f"{place}: no trained model found. Train one with msseg_train, or name it with -m.")
     if len(models) > 1:
         listing = ", ".join(str(model) for model in models)
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Mapping over cases through `concurrent.futures.Executor`, so that a failure or a killed worker harms one case only."""
+"""Mapping over cases through `concurrent.futures.Executor`: a failure or a killed worker harms one case only."""
 
 from __future__ import annotations
 

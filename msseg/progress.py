@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -16,7 +16,7 @@ def progress(
     items: Iterable[Item], description: str, total: int | None = None, unit: str = "case", quiet: bool = False
 ) -> Iterator[Item]:
     """The items, with a report of rate and time left on stderr; `total` where `items` has no length."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     if quiet:
         return iter(items)
@@ -33,10 +33,8 @@ def _with_bar(items: Iterable[Item], description: str, total: int | None, unit: 
 
 def _with_lines(items: Iterable[Item], description: str, total: int | None, unit: str) -> Iterator[Item]:
     start = last = time.monotonic()
-    done = 0
-    for item in items:
+    for done, item in enumerate(items, start=1):
         yield item
-        done += 1
         now = time.monotonic()
         if done == total or now - last >= SECONDS_BETWEEN_LOG_LINES:
             last = now

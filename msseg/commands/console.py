@@ -33,9 +33,7 @@ def run(parser: argparse.ArgumentParser, command: Command, argv: list[str] | Non
     except MssegError as error:
         return _failed(parser.prog, error, str(error), arguments)
     except MemoryError as error:
-        return _failed(
-            parser.prog, error, "memory ran out. Use fewer --workers or a smaller --memory.", arguments
-        )
+        return _failed(parser.prog, error, "memory ran out. Use fewer --workers or a smaller --memory.", arguments)
     except OSError as error:
         return _failed(parser.prog, error, _describe(error), arguments)
     except KeyboardInterrupt:
@@ -61,9 +59,7 @@ def make_parser(program: str, description: str, epilog: str | None = None) -> ar
 
 
 def add_root(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--root", help="folder of raw/, preprocessed/, models/ (default: $MSSEG_ROOT or ./msseg_data)"
-    )
+    parser.add_argument("--root", help="folder of raw/, preprocessed/, models/ (default: $MSSEG_ROOT or ./msseg_data)")
 
 
 def add_task(parser: argparse.ArgumentParser) -> None:
@@ -71,9 +67,7 @@ def add_task(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--workers", type=positive_int, metavar="N", help="worker processes (default: one a core)"
-    )
+    parser.add_argument("--workers", type=positive_int, metavar="N", help="worker processes (default: one a core)")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
