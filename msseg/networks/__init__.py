@@ -1,0 +1,5 @@
+"""Networks: grids of blocks, from a plan."""
+
+from msseg.networks.build import build_network
+
+__all__ = ["build_network"]

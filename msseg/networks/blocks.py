@@ -1,0 +1,69 @@
+"""What a node computes: blocks of convolutions, and the norms and activations they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from msseg.networks.operators import OPERATORS
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """Where a block stands: its channels, its kernel, and the stride that its first convolution takes."""
+
+    dimensions: int
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    convolutions: int
+    norm: str
+    activation: str
+
+
+class ConvolutionUnit(nn.Module):
+    """Convolution (with bias, padded to keep the grid), norm, activation."""
+
+    def __init__(self, shape: BlockShape, in_channels: int, stride: tuple[int, ...]):
+        super().__init__()
+        self.convolution = OPERATORS[shape.dimensions].convolution(
+            in_channels,
+            shape.out_channels,
+            shape.kernel_size,
+            stride=stride,
+            padding=tuple(k // 2 for k in shape.kernel_size),
+        )
+        self.norm = NORMS[shape.norm](shape.dimensions, shape.out_channels)
+        self.activation = ACTIVATIONS[shape.activation]()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.activation(self.norm(self.convolution(x)))
+        return result
+
+
+def plain_block(shape: BlockShape) -> nn.Module:
+    """Convolution units one after another, the first one strided."""
+    ones = (1,) * shape.dimensions
+    return nn.Sequential(
+        ConvolutionUnit(shape, shape.in_channels, shape.stride),
+        *(ConvolutionUnit(shape, shape.out_channels, ones) for _ in range(shape.convolutions - 1)),
+    )
+
+
+def instance_norm(dimensions: int, channels: int) -> nn.Module:
+    """Instance norm with learnt scale and shift, no running statistics."""
+    return {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[dimensions](channels, eps=1e-5, affine=True)
+
+
+def leaky_relu() -> nn.Module:
+    """Leaky ReLU with slope 0.01, in place: its gradient needs its result only."""
+    return nn.LeakyReLU(0.01, inplace=True)
+
+
+BLOCKS: dict[str, Callable[[BlockShape], nn.Module]] = {"plain": plain_block}
+NORMS: dict[str, Callable[[int, int], nn.Module]] = {"instance": instance_norm}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"leaky_relu": leaky_relu}
