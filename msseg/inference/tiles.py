@@ -16,8 +16,8 @@ _PEAK = 10.0
 def tile_starts(length: int, tile: int, step: float) -> list[int]:
     """Start voxels of the evenly spaced tiles that cover `length`, the last one flush with the end.
 
-    `step` is the largest distance of two starts as a share of the tile, in (0, 1]. There are
-    ceil((length - tile) / (tile * step)) + 1 tiles, rounded to voxels (halves to even), as in nnU-Net.
+    `step` is the largest distance of two starts as a share of the tile, in (0, 1]; less than a voxel counts as one.
+    There are ceil((length - tile) / (tile * step)) + 1 tiles, rounded to voxels (halves to even), as in nnU-Net.
     A tile longer than the axis gives [0]; the caller pads first. ValueError: sizes below 1, step out of range.
     """
     if length < 1 or tile < 1 or not 0 < step <= 1:
@@ -25,7 +25,7 @@ def tile_starts(length: int, tile: int, step: float) -> list[int]:
     room = length - tile
     if room <= 0:
         return [0]
-    intervals = math.ceil(room / (tile * step))
+    intervals = math.ceil(room / max(tile * step, 1))
     return [round(room / intervals * index) for index in range(intervals + 1)]
 
 

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from msseg.inference.sliding_window import main_output, pad_to_patch, predict_logits
+from planning.plan import Configuration
+
+CPU = torch.device("cpu")
+
+
+def configuration(patch: tuple[int, ...], mirror_axes: tuple[int, ...] = ()) -> Configuration:
+    dimensions = len(patch)
+    return Configuration(
+        name="test",
+        dimensions=dimensions,
+        spacing_mm=(1.0,) * dimensions,
+        median_shape=patch,
+        patch_size=patch,
+        batch_size=2,
+        network="plain_unet",
+        features=(4,),
+        strides=(),
+        kernel_sizes=((3,) * dimensions,),
+        convolutions_per_level=2,
+        supervision_weights=(1.0,),
+        batch_dice=False,
+        dummy_2d=False,
+        image_order=3,
+        label_order=1,
+        score_order=1,
+        mirror_axes=mirror_axes,
+    )
+
+
+def identity(batch: torch.Tensor) -> torch.Tensor:
+    return batch
+
+
+def voxel_position(batch: torch.Tensor) -> list[torch.Tensor]:
+    """A network that is no network's mirror image: it answers with the index of each voxel along the last axis."""
+    position = torch.arange(batch.shape[-1], dtype=torch.float32)
+    return [position.expand_as(batch[:, :1]).clone(), torch.zeros(1)]
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (5, 3, 7), (1, 20, 9), (21, 13, 8), (17, 30, 11)])
+def test_an_identity_network_gives_its_input_for_any_size(shape):
+    image = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    logits = predict_logits([identity], image, configuration((8, 8, 8), (0, 1, 2)), 2, CPU)
+    assert logits.shape == image.shape and logits.dtype == torch.float32
+    np.testing.assert_allclose(logits.numpy(), image, atol=1e-5)
+
+
+def test_a_2d_configuration_gives_a_volume_slice_by_slice():
+    seen = []
+
+    def remember(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(batch.shape[1:])
+        return batch
+
+    image = np.random.default_rng(0).normal(size=(1, 3, 5, 12)).astype(np.float32)
+    logits = predict_logits([remember], image, configuration((8, 8), (0, 1)), 1, CPU)
+    np.testing.assert_allclose(logits.numpy(), image, atol=1e-5)
+    assert set(seen) == {(1, 8, 8)}
+
+
+def test_what_is_missing_is_padded_with_zero_half_on_either_side():
+    padded, inner = pad_to_patch(np.ones((1, 1, 2, 3)), (2, 5, 3))
+    assert padded.dtype == np.float32
+    np.testing.assert_array_equal(padded[0, 0], [[0, 0, 0], [1, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]])
+    assert not padded[0, 1].any()
+    assert inner == (slice(0, 1), slice(1, 3), slice(0, 3))
+
+
+def test_mirrored_answers_are_turned_back_before_averaging():
+    image = np.zeros((1, 2, 2, 4), dtype=np.float32)
+    plain = predict_logits([voxel_position], image, configuration((2, 2, 4)), 1, CPU)
+    mirrored = predict_logits([voxel_position], image, configuration((2, 2, 4), (2,)), 1, CPU)
+    other_axis = predict_logits([voxel_position], image, configuration((2, 2, 4), (0, 1)), 1, CPU)
+    np.testing.assert_allclose(plain[0, 0, 0], [0, 1, 2, 3])
+    np.testing.assert_allclose(mirrored[0, 0, 0], [1.5, 1.5, 1.5, 1.5])
+    np.testing.assert_allclose(other_axis[0, 0, 0], [0, 1, 2, 3])
+
+
+def test_every_combination_of_mirror_axes_is_shown_once():
+    image = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)
+    shown = []
+
+    def remember(batch: torch.Tensor) -> torch.Tensor:
+        shown.extend(batch.reshape(len(batch), -1).tolist())
+        return batch
+
+    predict_logits([remember], image, configuration((2, 2, 2), (0, 1, 2)), 1, CPU)
+    assert len(shown) == 8 and len({tuple(tile) for tile in shown}) == 8
+    assert sorted(tile[0] for tile in shown) == [0, 1, 2, 3, 4, 5, 6, 7]
+    shown.clear()
+    predict_logits([remember], image, configuration((2, 2, 2), (0, 1, 2)), 1, CPU, mirror=False)
+    assert shown == [[0, 1, 2, 3, 4, 5, 6, 7]]
+
+
+def test_folds_are_averaged_on_their_logits():
+    image = np.ones((1, 4, 4, 4), dtype=np.float32)
+    folds = [identity, lambda batch: 4 * batch, lambda batch: [batch - 2, batch]]
+    logits = predict_logits(folds, image, configuration((2, 4, 4), (0,)), 1, CPU)
+    np.testing.assert_allclose(logits, np.full((1, 4, 4, 4), 4 / 3), rtol=1e-6)
+
+
+def test_overlapping_tiles_count_by_their_importance():
+    starts = iter([1.0, 3.0, 5.0])  # the three tiles along the first axis answer with these
+    image = np.zeros((1, 8, 1, 1), dtype=np.float32)
+    logits = predict_logits(
+        [lambda batch: torch.cat([torch.full_like(tile[None], next(starts)) for tile in batch])],
+        image,
+        configuration((4, 1, 1)),
+        1,
+        CPU,
+    )
+    weights = np.exp(-0.5 * ((np.arange(4) - 2) / 0.5) ** 2)
+    answers = np.zeros(8)
+    total = np.zeros(8)
+    for start, answer in [(0, 1), (2, 3), (4, 5)]:
+        answers[start : start + 4] += weights * answer
+        total[start : start + 4] += weights
+    np.testing.assert_allclose(logits[0, :, 0, 0], answers / total, rtol=1e-4)
+
+
+def test_noise_repeats_are_seeded_and_leave_the_clean_view_in():
+    image = np.zeros((1, 4, 4, 4), dtype=np.float32)
+
+    def predict(seed: int) -> np.ndarray:
+        options = {"noise_repeats": 1, "noise_std": 1.0, "seed": seed}
+        return predict_logits([identity], image, configuration((4, 4, 4)), 1, CPU, **options).numpy()
+
+    np.testing.assert_array_equal(predict(1), predict(1))
+    assert np.abs(predict(1) - predict(2)).max() > 0.1
+    assert 0.3 < predict(1).std() < 0.7  # half of the noise's standard deviation, since one of two views is clean
+
+
+def test_a_network_that_knows_its_main_output_is_asked_for_that():
+    class Supervised(torch.nn.Module):
+        def forward(self, batch):
+            raise AssertionError("computes every head")
+
+        def main_output(self, batch):
+            return batch + 1
+
+    assert main_output(Supervised())(torch.zeros(1)).item() == 1
+
+
+def test_forward_passes_are_counted_and_can_be_ended():
+    counts = []
+
+    def stop_after_two(done: int, total: int) -> None:
+        counts.append((done, total))
+        if done == 2:
+            raise KeyboardInterrupt
+
+    image = np.zeros((1, 64, 64, 192), dtype=np.float32)
+    with pytest.raises(KeyboardInterrupt):
+        predict_logits([identity], image, configuration((64, 64, 64)), 1, CPU, on_batch=stop_after_two)
+    assert counts[0][0] == 1 and counts[-1] == (2, counts[0][1])
+
+
+def test_the_result_does_not_depend_on_the_size_of_the_batches(monkeypatch):
+    image = np.random.default_rng(0).normal(size=(1, 12, 9, 10)).astype(np.float32)
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, 2, 3, padding=1).eval()
+    setup = dataclasses.replace(configuration((4, 6, 6)), mirror_axes=(0, 2))
+    results = []
+    for voxels in (1, 1000, 1 << 20):
+        monkeypatch.setattr("msseg.inference.sliding_window._VOXELS_AT_ONCE", {"cpu": voxels})
+        results.append(predict_logits([network], image, setup, 2, CPU).numpy())
+    np.testing.assert_allclose(results[1], results[0], atol=1e-5)
+    np.testing.assert_allclose(results[2], results[0], atol=1e-5)
