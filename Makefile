@@ -1,0 +1,39 @@
+# Two commands do all the set-up, each by itself: `make demo` and `make test`.
+# TORCH chooses the torch requirement, e.g. `TORCH=torch==2.13.0 make test`.
+
+PYTHON ?= python3
+VENV   ?= .venv
+TORCH  ?= torch
+BIN    := $(VENV)/bin
+# A change of the metadata or of the chosen torch installs again.
+STAMP   = $(VENV)/.installed-$(subst /,_,$(subst =,_,$(subst $() ,_,$(TORCH))))
+
+.PHONY: demo test lint format bench clean
+
+demo: $(STAMP)
+	$(BIN)/msseg_demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	@echo "See docs/benchmarks.md: $(BIN)/python benchmarks/race.py --help"
+
+$(STAMP): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch "$@"
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,46 @@
+import os
+import signal
+
+import pytest
+
+from msseg.errors import ResourceError
+from msseg.parallel import map_cases
+
+
+def square(number):
+    if number == 3:
+        raise ValueError("three is refused")
+    return number * number
+
+
+def square_unless_killed(number):
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_item_that_fails_harms_no_other(workers):
+    outcomes = dict(map_cases(square, [1, 2, 3, 4], workers))
+    assert {item: outcome.value for item, outcome in outcomes.items()} == {1: 1, 2: 4, 3: None, 4: 16}
+    assert isinstance(outcomes[3].error, ValueError)
+
+
+def test_a_killed_worker_costs_only_the_item_that_killed_it():
+    outcomes = dict(map_cases(square_unless_killed, [1, 2, 3, 4, 5], 2))
+    assert {item: outcome.value for item, outcome in outcomes.items()} == {1: 1, 2: None, 3: 9, 4: 16, 5: 25}
+    assert isinstance(outcomes[2].error, ResourceError)
+    assert "2: the worker process that handled it was killed" in str(outcomes[2].error)
+
+
+def test_no_items_give_no_outcomes():
+    assert list(map_cases(square, [], 2)) == []
+
+
+def test_any_executor_of_the_standard_interface_serves():
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = dict(map_cases(square, list(range(20)), 2, executor=pool))
+    assert sorted(outcomes) == list(range(20))
+    assert outcomes[19].value == 361
