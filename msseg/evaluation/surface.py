@@ -1,0 +1,154 @@
+"""Distances in millimetres between the surfaces of a segmentation and its reference.
+
+A surface is the set of foreground voxels with at least one of their face neighbours (6 in 3D, 4 in 2D) in the
+background; beyond the image's border lies background. Distances run between voxel centres and every surface
+voxel weighs the same, as in MONAI; nothing is weighted by the area of the surface element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+from scipy.spatial import KDTree
+
+# A query of the k-d tree costs 5 to 150 microseconds (the more, the farther), a distance transform about 1.3
+# microseconds a voxel of the box: above this share of the box the transform bounds the time (noise as prediction).
+_TRANSFORM_SHARE = 0.05
+
+METRIC_ORDERS: Mapping[str, float] = {"euclidean": 2.0, "manhattan": 1.0}
+DEFAULT_TOLERANCE_MM = 1.0
+SURFACE_METRICS = ("hausdorff_mm", "hd95_mm", "assd_mm", "nsd")
+
+
+@dataclass(frozen=True)
+class SurfaceDistances:
+    """For each surface voxel of one side the distance in mm to the nearest surface voxel of the other."""
+
+    from_prediction_mm: np.ndarray
+    from_reference_mm: np.ndarray
+
+
+def image_diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
+    """Length of the image's diagonal in mm, from outer voxel edge to outer voxel edge."""
+    return float(np.linalg.norm(np.multiply(shape, spacing_mm)))
+
+
+def _infinity(_shape: Sequence[int], _spacing_mm: Sequence[float]) -> float:
+    return float("inf")
+
+
+def _nothing(_shape: Sequence[int], _spacing_mm: Sequence[float]) -> None:
+    return None
+
+
+EMPTY_DISTANCES: Mapping[str, Callable[[Sequence[int], Sequence[float]], float | None]] = {
+    "diagonal": image_diagonal_mm,
+    "infinity": _infinity,
+    "excluded": _nothing,
+}
+
+
+def surface_metrics(
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    spacing_mm: Sequence[float],
+    tolerance_mm: float = DEFAULT_TOLERANCE_MM,
+    empty: str = "diagonal",
+    metric: str = "euclidean",
+) -> dict[str, float | None]:
+    """Hausdorff distance, its 95th percentile, average symmetric surface distance (mm), and surface Dice (0..1).
+
+    The arrays are boolean masks of one shape, `spacing_mm` has an entry an axis. Neither mask holds a voxel: all
+    None. Only one does: the distances are what `empty` names (the image's diagonal, infinity, or None =
+    excluded), NSD is 0.
+    """
+    has_prediction, has_reference = bool(prediction.any()), bool(reference.any())
+    if not (has_prediction or has_reference):
+        return dict.fromkeys(SURFACE_METRICS)
+    if not (has_prediction and has_reference):
+        penalty_mm = EMPTY_DISTANCES[empty](prediction.shape, spacing_mm)
+        return {**dict.fromkeys(SURFACE_METRICS, penalty_mm), "nsd": 0.0}
+    distances = surface_distances(prediction, reference, spacing_mm, metric)
+    return {
+        "hausdorff_mm": hausdorff_mm(distances),
+        "hd95_mm": hausdorff_mm(distances, percentile=95.0),
+        "assd_mm": assd_mm(distances),
+        "nsd": normalised_surface_dice(distances, tolerance_mm),
+    }
+
+
+def hausdorff_mm(distances: SurfaceDistances, percentile: float = 100.0) -> float:
+    """The larger of the two directed percentiles of surface distance, in mm; 100 is the Hausdorff distance."""
+    sides = (distances.from_prediction_mm, distances.from_reference_mm)
+    return max(float(np.percentile(side, percentile)) for side in sides)
+
+
+def assd_mm(distances: SurfaceDistances) -> float:
+    """Average symmetric surface distance in mm: the mean over the surface voxels of both sides together."""
+    return float(np.concatenate([distances.from_prediction_mm, distances.from_reference_mm]).mean())
+
+
+def normalised_surface_dice(distances: SurfaceDistances, tolerance_mm: float = DEFAULT_TOLERANCE_MM) -> float:
+    """Share, 0..1, of both sides' surface voxels that lie within `tolerance_mm` of the other surface."""
+    both = np.concatenate([distances.from_prediction_mm, distances.from_reference_mm])
+    # Distances are sums of rounded squares: a voxel exactly at the tolerance counts as within.
+    return float((both <= tolerance_mm * (1 + 1e-9)).mean())
+
+
+def surface_distances(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float], metric: str = "euclidean"
+) -> SurfaceDistances:
+    """Distances of the two masks' surface voxels to each other's surface; both masks must hold a voxel.
+
+    Axes of length 1 are left out: a single slice is a 2D image, and not all of its voxels are surface.
+    A k-d tree over surface voxels stands in for distance transforms of the box: its cost follows the surface,
+    and voxels on both surfaces are known to be at distance 0 without a query. Only where very many voxels are
+    asked for (Euclidean metric) the transform is the quicker one.
+    """
+    axes = [axis for axis, length in enumerate(prediction.shape) if length > 1] or [0]
+    kept = tuple(slice(None) if axis in axes else 0 for axis in range(prediction.ndim))
+    prediction, reference = prediction[kept], reference[kept]
+    spacing = np.array([spacing_mm[axis] for axis in axes], dtype=np.float64)
+    box = _bounding_box(prediction | reference)
+    predicted, expected = surface_voxels(prediction[box]), surface_voxels(reference[box])
+    return SurfaceDistances(
+        _nearest_mm(predicted, expected, spacing, METRIC_ORDERS[metric]),
+        _nearest_mm(expected, predicted, spacing, METRIC_ORDERS[metric]),
+    )
+
+
+def surface_voxels(mask: np.ndarray) -> np.ndarray:
+    """Mask of the foreground voxels with a face neighbour in the background or beyond the border."""
+    padded = np.pad(mask, 1)
+    centre = (slice(1, -1),) * mask.ndim
+    interior = mask.copy()
+    for axis in range(mask.ndim):
+        for shifted in (slice(None, -2), slice(2, None)):
+            interior &= padded[(*centre[:axis], shifted, *centre[axis + 1 :])]
+    return mask & ~interior
+
+
+def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around the mask's voxels; beyond it lies background, so a margin would change nothing."""
+    box = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        occupied = np.flatnonzero(mask.any(axis=others))
+        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
+    return tuple(box)
+
+
+def _nearest_mm(source: np.ndarray, target: np.ndarray, spacing_mm: np.ndarray, order: float) -> np.ndarray:
+    """Distance in mm from each source voxel to the nearest target voxel, in the order of `np.argwhere`."""
+    distances = np.zeros(np.count_nonzero(source))
+    apart = ~target[source]
+    count = np.count_nonzero(apart)
+    if count and order == METRIC_ORDERS["euclidean"] and count > _TRANSFORM_SHARE * source.size:
+        distances[apart] = distance_transform_edt(~target, sampling=spacing_mm)[source][apart]
+    elif count:
+        tree = KDTree(np.argwhere(target) * spacing_mm)
+        distances[apart] = tree.query(np.argwhere(source)[apart] * spacing_mm, p=order)[0]
+    return distances
