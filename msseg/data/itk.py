@@ -1,0 +1,168 @@
+"""NRRD and MetaImage files, in and out, through SimpleITK, which is imported only when such a file is met."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msseg.data.geometry import Geometry
+from msseg.data.problems import FileError
+from msseg.data.raw import RawImage, check_is_image_file
+from msseg.errors import ResourceError
+from msseg.files import atomic_path
+
+_COMPRESSION_LEVEL = 1
+_TEXT_HEADER_BYTES = 1 << 16
+_META_TYPE_BYTES = {
+    "CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 4, "ULONG": 4,
+    "LONG_LONG": 8, "ULONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8,
+}  # fmt: skip
+
+
+def read_itk(path: Path) -> RawImage:
+    """The numbers and the geometry of a 3-D image, or of a 4-D one as channels; FileError otherwise."""
+    reader = _reader(path)
+    geometry = _geometry(path, reader)
+    try:
+        image = reader.Execute()
+    except RuntimeError as problem:
+        raise _unreadable(path, problem) from None
+    array = _simple_itk().GetArrayFromImage(image)
+    return RawImage(array.reshape(-1, *geometry.shape), 1.0, 0.0, geometry)
+
+
+def read_itk_geometry(path: Path) -> Geometry:
+    """The geometry of an NRRD or MetaImage file; only its header is read."""
+    return _geometry(path, _reader(path))
+
+
+def write_itk(path: Path, array_czyx: np.ndarray, geometry: Geometry) -> None:
+    """Write channels (c, z, y, x), 3-D where c is 1, compressed, with the geometry's spacing, origin and axes."""
+    sitk = _simple_itk()
+    channels = len(array_czyx)
+    image = sitk.GetImageFromArray(array_czyx if channels > 1 else array_czyx[0], isVector=False)
+    dimensions = image.GetDimension()
+    axes = np.eye(dimensions)
+    axes[:3, :3] = np.asarray(geometry.direction)[::-1].T
+    image.SetDirection(axes.ravel().tolist())
+    image.SetSpacing([*geometry.spacing_mm[::-1], 1.0][:dimensions])
+    image.SetOrigin([*geometry.origin_mm, 0.0][:dimensions])
+    with atomic_path(path) as temporary:
+        sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=_COMPRESSION_LEVEL)
+
+
+def _simple_itk() -> Any:
+    try:
+        import SimpleITK
+    except ImportError:
+        raise ResourceError("SimpleITK is not installed; NRRD and MetaImage need it: pip install SimpleITK") from None
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    return SimpleITK
+
+
+def _reader(path: Path) -> Any:
+    """A reader that has read the header of a scalar 3-D or 4-D image."""
+    head = check_is_image_file(path)
+    if path.suffix in (".mha", ".mhd"):
+        _check_meta_image(path)
+    elif not head.startswith(b"NRRD"):
+        raise FileError(path, "no NRRD header", "an NRRD file", "Convert the image, or name it after its format.")
+    reader = _simple_itk().ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as problem:
+        raise _unreadable(path, problem) from None
+    _check_kind(path, reader)
+    return reader
+
+
+def _check_kind(path: Path, reader: Any) -> None:
+    pixels = _simple_itk().GetPixelIDValueAsString(reader.GetPixelID())
+    if reader.GetNumberOfComponents() != 1 or "complex" in pixels:
+        raise FileError(
+            path,
+            f"voxels of {reader.GetNumberOfComponents()} components ({pixels})",
+            "one integer or real number per voxel",
+            "Save every component as a channel of its own.",
+        )
+    if reader.GetDimension() not in (3, 4):
+        raise FileError(
+            path, f"{reader.GetDimension()} dimensions", "3, or 4 with channels", "Export it again as a 3-D image."
+        )
+
+
+def _geometry(path: Path, reader: Any) -> Geometry:
+    dimensions = reader.GetDimension()
+    axes = np.asarray(reader.GetDirection()).reshape(dimensions, dimensions)[:3, :3]
+    size, spacing = reader.GetSize(), reader.GetSpacing()[2::-1]
+    origin = reader.GetOrigin()[:3]
+    if not np.isfinite([*spacing, *origin]).all() or min(spacing) <= 0:
+        raise FileError(
+            path, f"spacing {spacing}, origin {origin}", "finite numbers, sizes above zero", "Mend the header."
+        )
+    return Geometry(
+        shape=(int(size[2]), int(size[1]), int(size[0])),
+        spacing_mm=tuple(spacing),
+        origin_mm=tuple(origin),
+        direction=tuple(tuple(axis) for axis in axes.T[::-1].tolist()),
+    )
+
+
+def _check_meta_image(path: Path) -> None:
+    """FileError for a header without size, type or data, or data cut off.
+
+    ITK's reader answers these with text on the process's standard error, past every switch, and the wrong reason
+    ("No such file or directory"); so they are met here.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(_TEXT_HEADER_BYTES)
+    fields, data_start = _meta_fields(head)
+    missing = [name for name in ("DimSize", "ElementType", "ElementDataFile") if name not in fields]
+    if missing:
+        raise FileError(
+            path, f"a MetaImage header without {', '.join(missing)}", "a complete file", "Copy or export it again."
+        )
+    local = fields["ElementDataFile"].upper() == "LOCAL"
+    data_path = path if local else path.parent / fields["ElementDataFile"]
+    if not local and not data_path.is_file():
+        if any(sign in fields["ElementDataFile"] for sign in ("%", "LIST", " ")):
+            return  # a numbered series or a list; ITK finds its files
+        raise FileError(path, f"no data file {data_path.name} beside it", "header and data", "Copy both files.")
+    expected = _meta_data_bytes(fields)
+    size = data_path.stat().st_size - (data_start if local else 0)
+    if expected is not None and size < expected:
+        raise FileError(path, f"{size} of {expected} bytes of voxels", "a complete file", "Copy or export it again.")
+
+
+def _meta_fields(head: bytes) -> tuple[dict[str, str], int]:
+    """The `name = value` lines up to ElementDataFile, which is the last, and where the data begins after it."""
+    fields: dict[str, str] = {}
+    position = 0
+    for line in head.splitlines(keepends=True):
+        position += len(line)
+        name, separator, value = line.decode("latin-1").partition("=")
+        if not separator:
+            break
+        fields[name.strip()] = value.strip()
+        if name.strip() == "ElementDataFile":
+            break
+    return fields, position
+
+
+def _meta_data_bytes(fields: dict[str, str]) -> int | None:
+    """The bytes of data that the header promises, None where it does not say."""
+    if fields.get("CompressedData", "False").lower() == "true":
+        size = fields.get("CompressedDataSize", "")
+        return int(size) if size.isdigit() else None
+    item = _META_TYPE_BYTES.get(fields["ElementType"].removeprefix("MET_"))
+    if item is None:
+        return None
+    return item * int(np.prod([int(size) for size in fields["DimSize"].split()], dtype=np.int64))
+
+
+def _unreadable(path: Path, problem: RuntimeError) -> FileError:
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return FileError(path, f"unreadable ({lines[-1]})", "a complete image", "Copy or export it again.")
