@@ -112,7 +112,7 @@ def surface_distances(
     kept = tuple(slice(None) if axis in axes else 0 for axis in range(prediction.ndim))
     prediction, reference = prediction[kept], reference[kept]
     spacing = np.array([spacing_mm[axis] for axis in axes], dtype=np.float64)
-    box = _bounding_box(prediction | reference)
+    box = bounding_box(prediction | reference)
     predicted, expected = surface_voxels(prediction[box]), surface_voxels(reference[box])
     return SurfaceDistances(
         _nearest_mm(predicted, expected, spacing, METRIC_ORDERS[metric]),
@@ -127,17 +127,18 @@ def surface_voxels(mask: np.ndarray) -> np.ndarray:
     interior = mask.copy()
     for axis in range(mask.ndim):
         for shifted in (slice(None, -2), slice(2, None)):
-            interior &= padded[(*centre[:axis], shifted, *centre[axis + 1 :])]
+            neighbours = (*centre[:axis], shifted, *centre[axis + 1 :])
+            interior &= padded[neighbours]
     return mask & ~interior
 
 
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around the mask's voxels; beyond it lies background, so a margin would change nothing."""
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around the mask's voxels, of length 0 where there are none."""
     box = []
     for axis in range(mask.ndim):
         others = tuple(other for other in range(mask.ndim) if other != axis)
         occupied = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
+        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1) if occupied.size else slice(0, 0))
     return tuple(box)
 
 

@@ -1,0 +1,48 @@
+"""The labels to evaluate where nobody named them: from the data set's description, else from the references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msseg.data.image import read_label
+from msseg.errors import DatasetError
+from msseg.evaluation.case import LabelValues
+from msseg.files import read_json
+
+
+def labels_beside(reference_folder: Path) -> dict[str, LabelValues] | None:
+    """The foreground labels of the `dataset.json` in the folder or its parent; None where neither has one."""
+    folder = Path(reference_folder).resolve()
+    for path in (folder / "dataset.json", folder.parent / "dataset.json"):
+        if path.is_file():
+            return _foreground_labels(read_json(path, DatasetError), path)
+    return None
+
+
+def labels_found(references: Iterable[Path]) -> dict[str, LabelValues]:
+    """A label for each value other than 0 that the reference files hold, named after its value."""
+    values: set[int] = set()
+    for path in references:
+        values.update(np.unique(read_label(path)[0]).tolist())
+    return {str(value): int(value) for value in sorted(values - {0})}
+
+
+def _foreground_labels(description: Any, path: Path) -> dict[str, LabelValues]:
+    """`labels` in the Decathlon's direction (value: name) or nnU-Net v2's (name: value or values)."""
+    labels = description.get("labels") if isinstance(description, Mapping) else None
+    if not isinstance(labels, Mapping):
+        raise DatasetError(f"{path}: has no `labels`; expected names with their values.")
+    by_value = all(str(key).isdigit() for key in labels)
+    named = {str(name): int(value) for value, name in labels.items()} if by_value else dict(labels)
+    try:
+        return {name: _as_values(values) for name, values in named.items() if values != 0}
+    except (TypeError, ValueError):
+        raise DatasetError(f"{path}: `labels` is {labels}; expected whole numbers as values.") from None
+
+
+def _as_values(values: Any) -> LabelValues:
+    return tuple(int(value) for value in values) if isinstance(values, list | tuple) else int(values)

@@ -1,0 +1,89 @@
+"""Plain-text tables for a terminal: aligned columns, no dependency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msseg.evaluation.evaluate import Evaluation
+from msseg.evaluation.overlap import OVERLAP_METRICS
+
+# Metric → heading and decimals; ratios need four to tell two models apart, a distance in mm two.
+_COLUMNS = {
+    "dice": ("Dice", 4),
+    "jaccard": ("Jaccard", 4),
+    "accuracy": ("accuracy", 4),
+    "precision": ("precision", 4),
+    "recall": ("recall", 4),
+    "hausdorff_mm": ("HD mm", 2),
+    "hd95_mm": ("HD95 mm", 2),
+    "assd_mm": ("ASSD mm", 2),
+    "nsd": ("NSD", 4),
+}
+_NOTHING = "–"
+_NAMED_CASES = 5
+
+
+def evaluation_table(evaluation: Evaluation) -> str:
+    """The evaluation as a page for the terminal: a row a label, the mean, and below it all that needs saying."""
+    metrics = [name for name in _COLUMNS if evaluation.options.surfaces or name in OVERLAP_METRICS]
+    headings = ["label", *(_heading(name, evaluation) for name in metrics), "pooled Dice", "cases"]
+    rows = [
+        [
+            label,
+            *(_number(summary.mean[name], name) for name in metrics),
+            _number(summary.pooled["dice"], "dice"),
+            str(summary.counted["dice"]),
+        ]
+        for label, summary in evaluation.summary.items()
+    ]
+    overall = [_number(evaluation.mean_foreground.get(name), name) for name in metrics]
+    rows.append(["mean", *overall, _number(evaluation.pooled_foreground.get("dice"), "dice"), ""])
+    return "\n".join([aligned(headings, rows), *_remarks(evaluation)])
+
+
+def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The rows under their headings, first column flush left, the others flush right, a rule between."""
+    columns = list(zip(headings, *rows, strict=True))
+    widths = [max(len(entry) for entry in column) for column in columns]
+    rule = ["-" * width for width in widths]
+    return "\n".join(_line(row, widths) for row in [headings, rule, *rows])
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = zip(row, widths, strict=True)
+    return "  ".join([first[0].ljust(first[1]), *(entry.rjust(width) for entry, width in others)]).rstrip()
+
+
+def _heading(name: str, evaluation: Evaluation) -> str:
+    heading = _COLUMNS[name][0]
+    return f"{heading} {evaluation.options.tolerance_mm:g} mm" if name == "nsd" else heading
+
+
+def _number(value: float | None, name: str) -> str:
+    return _NOTHING if value is None else f"{value:.{_COLUMNS[name][1]}f}"
+
+
+def _remarks(evaluation: Evaluation) -> list[str]:
+    remarks = []
+    for label, summary in evaluation.summary.items():
+        if summary.both_empty:
+            remarks.append(f"{label}: in {summary.both_empty} case(s) on neither side, left out of the means.")
+        if summary.missed:
+            remarks.append(f"{label}: missed entirely in {summary.missed} case(s), Dice 0.")
+        if summary.invented:
+            remarks.append(f"{label}: found in {summary.invented} case(s) where the reference has none, Dice 0.")
+    for case in evaluation.cases:
+        for side, values in case.undeclared.items():
+            found = ", ".join(f"{value} ({voxels} voxels)" for value, voxels in values.items())
+            remarks.append(f"{case.name}: the {side} holds values that no label declares: {found}.")
+    if evaluation.missing:
+        remarks.append(f"No prediction for {len(evaluation.missing)} case(s): {_named(evaluation.missing)}.")
+    if evaluation.unexpected:
+        remarks.append(f"No reference for {len(evaluation.unexpected)} prediction(s): {_named(evaluation.unexpected)}.")
+    remarks.extend(f"Not evaluated: {reason}" for reason in evaluation.failed.values())
+    return remarks
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_CASES
+    return ", ".join(names[:_NAMED_CASES]) + (f" and {more} more" if more > 0 else "")
