@@ -1,0 +1,67 @@
+"""Where the voxels of each class are, a sample of them: what foreground patches are centred on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+_SEED = 1234
+_MOST_VOXELS = 10_000
+_LEAST_SHARE = 0.01  # of a class's voxels, so that a large organ is not sampled too thinly
+_SLAB_VOXELS = 1 << 22
+
+
+def class_voxels(label: np.ndarray) -> np.ndarray:
+    """Voxels per class 0, 1, … up to the largest in `label`; negative labels are not counted."""
+    counts = np.zeros(max(int(label.max(initial=0)) + 1, 1), np.int64)
+    for _, slab in slabs(label):
+        values = slab.reshape(-1)
+        counts += np.bincount(values[values >= 0], minlength=len(counts))
+    return counts
+
+
+def sample_locations(label: np.ndarray) -> dict[int, np.ndarray]:
+    """Per foreground class present, voxel indices (n, d) int32 in C order.
+
+    At most 10 000 a class or 1 % of it, whichever is more, drawn without replacement with a fixed seed. Takes
+    two passes over the volume whatever the number of classes, and memory for a slab of it.
+    """
+    rng = np.random.default_rng(_SEED)
+    counts = class_voxels(label)
+    ranks = {index: _drawn_ranks(int(count), rng) for index, count in enumerate(counts) if index > 0 and count > 0}
+    found: dict[int, list[np.ndarray]] = {index: [] for index in ranks}
+    seen = np.zeros(len(counts), np.int64)
+    for start, slab in slabs(label):
+        for index, flat in _flat_indices_per_class(slab):
+            drawn = ranks[index]
+            low, high = np.searchsorted(drawn, (seen[index], seen[index] + len(flat)))
+            found[index].append(flat[drawn[low:high] - seen[index]] + start)
+            seen[index] += len(flat)
+    return {
+        index: np.stack(np.unravel_index(np.concatenate(parts), label.shape), axis=1).astype(np.int32)
+        for index, parts in found.items()
+    }
+
+
+def _drawn_ranks(count: int, rng: np.random.Generator) -> np.ndarray:
+    wanted = max(min(_MOST_VOXELS, count), int(np.ceil(count * _LEAST_SHARE)))
+    return np.sort(rng.choice(count, wanted, replace=False))
+
+
+def _flat_indices_per_class(slab: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    values = slab.reshape(-1)
+    foreground = np.flatnonzero(values > 0)
+    classes = values[foreground]
+    order = np.argsort(classes, kind="stable")
+    present, starts = np.unique(classes[order], return_index=True)
+    for index, part in zip(present, np.split(order, starts[1:]), strict=True):
+        yield int(index), foreground[part]
+
+
+def slabs(label: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Slabs of whole slices along the first axis, each with the flat index of its first voxel."""
+    slice_voxels = max(1, int(np.prod(label.shape[1:])))
+    thickness = max(1, _SLAB_VOXELS // slice_voxels)
+    for start in range(0, len(label), thickness):
+        yield start * slice_voxels, label[start : start + thickness]

@@ -1,0 +1,199 @@
+"""Images on another grid: separable spline resampling, as one weight matrix an axis.
+
+The grid convention is scikit-image's `resize(mode="edge", anti_aliasing=False)`: voxels are cells, the outer faces of
+the two grids coincide, and values beyond the edge repeat the edge. Axis-aligned spline interpolation is linear and
+separable, so an axis of `n_in` voxels becomes one of `n_out` by a product with the (n_out, n_in) responses to unit
+impulses; see docs/preprocessing.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+
+from msseg.preprocessing.label_vote import AxisTaps, vote
+
+ANISOTROPY_LIMIT = 3.0
+"""Beyond this ratio of coarsest to finest spacing the coarse axis is resampled apart (nnU-Net's threshold)."""
+
+_EDGE_PADDING = 12  # the cubic prefilter decays by 0.27 a voxel: what lies 12 beyond the edge weighs less than 1e-6
+_CUBIC_REACH = 13  # half width outside which a cubic's weights are below 1e-7, under float32's own rounding
+_BLOCK_ROWS = 32  # measured on 500 x 430 x 100: 0.9 s; 1.4 s with 128 rows, 3.1 s with the whole matrix at once
+
+
+def resampled_shape(
+    shape: Sequence[int], spacing_mm: Sequence[float], new_spacing_mm: Sequence[float]
+) -> tuple[int, ...]:
+    """Voxels per axis after resampling: round(n * old / new), at least 1.
+
+    A `new_spacing_mm` with fewer entries than axes (a 2D configuration) leaves the leading axes as they are.
+    """
+    target = full_spacing(spacing_mm, new_spacing_mm)
+    return tuple(max(1, round(old / new * n)) for n, old, new in zip(shape, spacing_mm, target, strict=True))
+
+
+def full_spacing(spacing_mm: Sequence[float], new_spacing_mm: Sequence[float]) -> tuple[float, ...]:
+    """`new_spacing_mm`, led by the old spacing of the axes that a 2D configuration does not resample."""
+    kept = len(spacing_mm) - len(new_spacing_mm)
+    return (*map(float, spacing_mm[:kept]), *map(float, new_spacing_mm))
+
+
+def separate_axis(spacing_mm: Sequence[float], new_spacing_mm: Sequence[float]) -> int | None:
+    """The axis to resample apart by nearest neighbour, or None.
+
+    It is the coarsest axis of the present grid, where that is anisotropic, or else of the new grid. Two equally
+    coarse axes are not taken apart.
+    """
+    for spacing in (spacing_mm, full_spacing(spacing_mm, new_spacing_mm)):
+        if max(spacing) / min(spacing) > ANISOTROPY_LIMIT:
+            coarsest = [axis for axis, mm in enumerate(spacing) if mm == max(spacing)]
+            return coarsest[0] if len(coarsest) == 1 else None
+    return None
+
+
+def sample_positions(n_in: int, n_out: int) -> np.ndarray:
+    """The centres of the `n_out` new voxels in voxel coordinates of the old axis, float64."""
+    return (np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5
+
+
+def nearest_indices(n_in: int, n_out: int) -> np.ndarray:
+    """The old voxel whose cell holds the centre of each of the `n_out` new ones; a centre on a face goes up."""
+    return np.clip(np.floor(sample_positions(n_in, n_out) + 0.5), 0, n_in - 1).astype(np.intp)
+
+
+@lru_cache(maxsize=64)
+def axis_weights(n_in: int, n_out: int, order: int) -> np.ndarray:
+    """The (n_out, n_in) float32 matrix that resamples one axis by a spline of `order` 0, 1 or 3. Read-only.
+
+    Each row sums to 1.
+    """
+    try:
+        weights = _WEIGHTS[order](n_in, n_out)
+    except KeyError:
+        raise ValueError(f"spline order {order}; known are {sorted(_WEIGHTS)}") from None
+    weights = weights.astype(np.float32)
+    weights.setflags(write=False)
+    return weights
+
+
+def _nearest_weights(n_in: int, n_out: int) -> np.ndarray:
+    return np.eye(n_in)[nearest_indices(n_in, n_out)]
+
+
+def _linear_weights(n_in: int, n_out: int) -> np.ndarray:
+    lower, fraction = _linear_taps(n_in, n_out)
+    weights = np.zeros((n_out, n_in))
+    rows = np.arange(n_out)
+    weights[rows, lower] = 1 - fraction
+    weights[rows, np.minimum(lower + 1, n_in - 1)] += fraction
+    return weights
+
+
+def _linear_taps(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
+    position = np.clip(sample_positions(n_in, n_out), 0, n_in - 1)
+    lower = np.floor(position).astype(np.intp)
+    return lower, position - lower
+
+
+def _cubic_weights(n_in: int, n_out: int) -> np.ndarray:
+    """Spline coefficients of every unit impulse (edges repeated), read at the new positions by four taps."""
+    impulses = np.pad(np.eye(n_in), ((_EDGE_PADDING, _EDGE_PADDING), (0, 0)), mode="edge")
+    coefficients = ndimage.spline_filter1d(impulses, order=3, axis=0, mode="nearest")
+    position = sample_positions(n_in, n_out) + _EDGE_PADDING
+    lower = np.floor(position).astype(np.intp)
+    t = (position - lower)[:, None]
+    taps = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (1 - t) ** 3 - 6 * (1 - t) ** 2 + 4, t**3)
+    return sum(tap / 6 * coefficients[lower + shift] for tap, shift in zip(taps, (-1, 0, 1, 2), strict=True))
+
+
+_WEIGHTS = {0: _nearest_weights, 1: _linear_weights, 3: _cubic_weights}
+
+
+def resample_image(
+    image_czyx: np.ndarray, new_shape: Sequence[int], order: int, separate: int | None = None
+) -> np.ndarray:
+    """The image (c, *new_shape) float32 on a new grid of the same extent; the very input where nothing changes.
+
+    Along the axis `separate`, if given, the nearest voxel is taken. Values are clipped to the range that each
+    channel (each slice across the separate axis) had, because a cubic spline overshoots at edges.
+    """
+    new_shape = tuple(new_shape)
+    if image_czyx.shape[1:] == new_shape:
+        return image_czyx
+    resampled = np.empty((len(image_czyx), *new_shape), np.float32)
+    for channel, old in zip(resampled, image_czyx, strict=True):
+        channel[...] = _resample_channel(np.asarray(old, np.float32), new_shape, order, separate)
+    return resampled
+
+
+def _resample_channel(volume: np.ndarray, new_shape: tuple[int, ...], order: int, separate: int | None) -> np.ndarray:
+    picked = None
+    if separate is not None:
+        picked = nearest_indices(volume.shape[separate], new_shape[separate])
+        if len(picked) < volume.shape[separate]:  # fewer slices: drop them before the work, not after
+            volume, picked = np.take(volume, picked, separate), None
+    within = tuple(axis for axis in range(volume.ndim) if axis != separate)
+    lowest, highest = volume.min(within, keepdims=True), volume.max(within, keepdims=True)
+    resampled = volume
+    for axis in sorted(within, key=lambda axis: new_shape[axis] / volume.shape[axis]):
+        if new_shape[axis] != volume.shape[axis]:
+            resampled = apply_weights(resampled, axis_weights(volume.shape[axis], new_shape[axis], order), axis)
+    if resampled is not volume:
+        np.clip(resampled, lowest, highest, out=resampled)
+    return resampled if picked is None else np.take(resampled, picked, separate)
+
+
+def apply_weights(volume: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    """`volume` float32 with its `axis` multiplied by `weights` (n_out, n_in).
+
+    The matrix is banded, so that blocks of rows are multiplied with the columns they reach.
+    """
+    n_out, n_in = weights.shape
+    before, after = volume.shape[:axis], volume.shape[axis + 1 :]
+    flat = np.ascontiguousarray(volume).reshape(int(np.prod(before)), n_in, int(np.prod(after)))
+    product = np.empty((flat.shape[0], n_out, flat.shape[2]), np.float32)
+    for rows, columns in row_blocks(n_in, n_out):
+        if flat.shape[2] == 1:
+            np.matmul(flat[:, columns, 0], weights[rows, columns].T, out=product[:, rows, 0])
+        else:
+            np.matmul(weights[rows, columns], flat[:, columns], out=product[:, rows])
+    return product.reshape(*before, n_out, *after)
+
+
+def row_blocks(n_in: int, n_out: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of rows of `axis_weights(n_in, n_out, order)`, each with the columns that weigh 1e-7 or more."""
+    positions = sample_positions(n_in, n_out)
+    for start in range(0, n_out, _BLOCK_ROWS):
+        stop = min(start + _BLOCK_ROWS, n_out)
+        first = max(0, int(positions[start]) - _CUBIC_REACH)
+        last = min(n_in, int(positions[stop - 1]) + _CUBIC_REACH + 2)
+        yield slice(start, stop), slice(first, last)
+
+
+def resample_label(label: np.ndarray, new_shape: Sequence[int], order: int, separate: int | None = None) -> np.ndarray:
+    """The label map on a new grid of the same extent, same dtype; the very input where nothing changes.
+
+    Order 0 takes the nearest voxel. Order 1 takes the label whose indicator interpolates to the most, the nearest
+    voxel's where it ties for that; no value appears that the neighbours do not have. Along `separate` it is nearest.
+    """
+    new_shape = tuple(new_shape)
+    if label.shape == new_shape:
+        return label
+    if order not in (0, 1):
+        raise ValueError(f"label order {order}; known are [0, 1]")
+    taps = [
+        _axis_taps(old, new, linear=order == 1 and axis != separate)
+        for axis, (old, new) in enumerate(zip(label.shape, new_shape, strict=True))
+    ]
+    return vote(label, taps)
+
+
+def _axis_taps(n_in: int, n_out: int, linear: bool) -> AxisTaps:
+    nearest = nearest_indices(n_in, n_out)
+    if not linear or n_in in (1, n_out):
+        return AxisTaps(nearest, nearest, np.zeros(n_out, np.float32), nearest)
+    lower, fraction = _linear_taps(n_in, n_out)
+    return AxisTaps(lower, np.minimum(lower + 1, n_in - 1), fraction.astype(np.float32), nearest)
