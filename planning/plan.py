@@ -5,9 +5,34 @@ Spatial tuples are in plan order: (z, y, x) transposed by `Plan.axis_order`, the
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+from planning.errors import PlanError
+from planning.json_fields import (
+    as_json,
+    at_least,
+    flag,
+    integer,
+    mapping,
+    not_negative,
+    number,
+    one_of,
+    positive,
+    record,
+    refuse,
+    sequence,
+    text,
+)
+from planning.networks import NETWORKS
+from planning.rules import NORMALISATION_SCHEMES, SPLINE_ORDERS
+from planning.topology import axis_factors
 
 PLAN_VERSION = 1
+# Weights typed by hand as .33, .33, .34 are meant; .5, .6 are not.
+_WEIGHT_SUM_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -74,3 +99,141 @@ class Plan:
     memory_bytes: int
     reasons: tuple[Reason, ...] = ()
     version: int = field(default=PLAN_VERSION)
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """The plan as a JSON object, its version first."""
+    return {"version": plan.version, **as_json(plan)}
+
+
+def plan_from_json(value: Any, source: str) -> Plan:
+    """The validated plan in a JSON object, as written or as edited by hand; `source` names the file in messages.
+
+    Raises PlanError that names the field, what was found and what was expected.
+    """
+    if not isinstance(value, dict):
+        raise refuse(source, value, "a plan, a JSON object")
+    if value.get("version") != PLAN_VERSION:
+        raise refuse(f"{source}: version", value.get("version"), f"{PLAN_VERSION}; plan the data set again")
+    plan = _read_plan(value, f"{source}: plan")
+    validate_plan(plan, source)
+    return plan
+
+
+_lengths = sequence(at_least(1))
+_order = one_of(*SPLINE_ORDERS)
+_read_channel = record(
+    ChannelPlan,
+    {
+        "name": text,
+        "normalisation": one_of(*NORMALISATION_SCHEMES),
+        "inside_nonzero_mask": flag,
+        "lower": number,
+        "upper": number,
+        "mean": number,
+        "std": not_negative,
+    },
+)
+_read_configuration = record(
+    Configuration,
+    {
+        "name": text,
+        "dimensions": one_of(2, 3),
+        "spacing_mm": sequence(positive),
+        "median_shape": _lengths,
+        "patch_size": _lengths,
+        "batch_size": at_least(1),
+        "network": one_of(*NETWORKS),
+        "features": _lengths,
+        "strides": sequence(_lengths),
+        "kernel_sizes": sequence(_lengths),
+        "convolutions_per_level": at_least(1),
+        "supervision_weights": sequence(not_negative),
+        "batch_dice": flag,
+        "dummy_2d": flag,
+        "image_order": _order,
+        "label_order": _order,
+        "score_order": _order,
+        "mirror_axes": sequence(at_least(0)),
+    },
+)
+_read_reason = record(Reason, {"subject": text, "decision": text, "because": text, "source": text})
+_read_plan = record(
+    Plan,
+    {
+        "version": integer,
+        "dataset_name": text,
+        "channels": sequence(_read_channel),
+        "labels": mapping(integer),
+        "axis_order": sequence(at_least(0)),
+        "class_weights": sequence(not_negative),
+        "configurations": mapping(_read_configuration),
+        "default_configuration": text,
+        "memory_bytes": at_least(1),
+        "reasons": sequence(_read_reason),
+    },
+)
+
+
+def validate_plan(plan: Plan, source: str) -> None:
+    """Raise PlanError where parts of the plan contradict each other; `source` names the file in messages."""
+    if not plan.channels:
+        raise refuse(f"{source}: plan.channels", [], "at least one channel")
+    if sorted(plan.axis_order) != [0, 1, 2]:
+        raise refuse(f"{source}: plan.axis_order", list(plan.axis_order), "an order of the axes 0, 1, 2")
+    if len(plan.labels) < 2 or len(set(plan.labels.values())) != len(plan.labels):
+        raise refuse(f"{source}: plan.labels", plan.labels, "background and at least one class, distinct values")
+    if len(plan.class_weights) != len(plan.labels) or sum(plan.class_weights) <= 0:
+        found, wanted = list(plan.class_weights), f"{len(plan.labels)} weights, one a label, not all 0"
+        raise refuse(f"{source}: plan.class_weights", found, wanted)
+    if plan.default_configuration not in plan.configurations:
+        known = "one of " + ", ".join(plan.configurations)
+        raise refuse(f"{source}: plan.default_configuration", plan.default_configuration, known)
+    for name, configuration in plan.configurations.items():
+        _validate_configuration(configuration, name, f"{source}: plan.configurations.{name}")
+
+
+def _validate_configuration(configuration: Configuration, name: str, place: str) -> None:
+    if configuration.name != name:
+        raise refuse(f"{place}.name", configuration.name, repr(name))
+    _validate_axes(configuration, place)
+    _validate_levels(configuration, place)
+    mirror = configuration.mirror_axes
+    if len(set(mirror)) != len(mirror) or any(axis >= configuration.dimensions for axis in mirror):
+        raise refuse(f"{place}.mirror_axes", list(mirror), f"distinct axes below {configuration.dimensions}")
+    weights = configuration.supervision_weights
+    if len(weights) != len(configuration.strides) or not math.isclose(sum(weights), 1, abs_tol=_WEIGHT_SUM_TOLERANCE):
+        wanted = f"{len(configuration.strides)} weights, one a decoder level, that sum to 1"
+        raise refuse(f"{place}.supervision_weights", list(weights), wanted)
+
+
+def _validate_axes(configuration: Configuration, place: str) -> None:
+    dimensions = configuration.dimensions
+    for field_name in ("spacing_mm", "median_shape", "patch_size"):
+        _require_length(getattr(configuration, field_name), dimensions, f"{place}.{field_name}")
+    for field_name in ("strides", "kernel_sizes"):
+        for index, one in enumerate(getattr(configuration, field_name)):
+            _require_length(one, dimensions, f"{place}.{field_name}[{index}]")
+    for index, kernel in enumerate(configuration.kernel_sizes):
+        if any(edge % 2 == 0 for edge in kernel):
+            raise refuse(f"{place}.kernel_sizes[{index}]", list(kernel), "odd edges")
+    divisors = axis_factors(configuration.strides, dimensions)
+    if any(edge % divisor for edge, divisor in zip(configuration.patch_size, divisors, strict=True)):
+        wanted = f"multiples of {list(divisors)}, the products of the strides"
+        raise refuse(f"{place}.patch_size", list(configuration.patch_size), wanted)
+
+
+def _validate_levels(configuration: Configuration, place: str) -> None:
+    if not configuration.strides:
+        raise refuse(f"{place}.strides", [], "at least one step, so that there is a decoder")
+    levels = len(configuration.strides) + 1
+    for field_name in ("features", "kernel_sizes"):
+        found = len(getattr(configuration, field_name))
+        if found != levels:
+            wanted = f"{levels} entries: one a level, one more than strides"
+            raise PlanError(f"{place}.{field_name}: found {found} entries, expected {wanted}.")
+
+
+def _require_length(values: Sequence[Any], dimensions: int, place: str) -> None:
+    if len(values) != dimensions:
+        raise refuse(place, list(values), f"{dimensions} values, one an axis")

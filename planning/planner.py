@@ -1,0 +1,144 @@
+"""Fingerprint and budget in, plan out: the order of the decisions. The rules lie in the modules it calls."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from planning import reasons, rules
+from planning.errors import PlanError
+from planning.explain import explain
+from planning.fingerprint import Fingerprint, class_volumes_mm3
+from planning.networks import DEFAULT_NETWORKS, NetworkRow, network_row
+from planning.normalisation import plan_channel
+from planning.plan import Configuration, Plan, Reason, validate_plan
+from planning.sizing import Size, Target, fit, low_resolution
+from planning.spacing import axis_order, median_new_shape, reorder, target_spacing
+from planning.weights import SUPERVISION, class_weights, uniform_weights
+
+__all__ = ["GROW", "Budget", "explain", "make_plan"]
+
+# What memory beyond the reference buys.
+GROW = ("patch", "batch")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What training may use, and what more memory buys (one of `GROW`).
+
+    `network` names a row of the table; None is the default of each number of dimensions.
+    """
+
+    memory_bytes: int = rules.REFERENCE_MEMORY_BYTES
+    network: str | None = None
+    grow: str = "patch"
+
+
+def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
+    """The plan for a data set within a budget; the same input gives the same plan.
+
+    Volumes get the configurations "3d" (the default) and "2d", single slices "2d" alone. Raises PlanError for an
+    unknown network or growth, and for a budget that no patch fits.
+    """
+    budget = _checked(budget or Budget())
+    order, target = _target(fingerprint)
+    planar = target.median_shape[0] == 1
+    decided = [_configuration(name, target, budget) for name in (["2d"] if planar else ["3d", "2d"])]
+    channels = tuple(
+        plan_channel(name, statistics, fingerprint.relative_size_after_crop)
+        for name, statistics in zip(fingerprint.channels, fingerprint.intensities, strict=True)
+    )
+    volumes = class_volumes_mm3(fingerprint)
+    weights = uniform_weights(target.num_classes) if volumes is None else class_weights(volumes)
+    why = [
+        reasons.axes(order, target, planar),
+        reasons.spacing(fingerprint, order, target),
+        *(reasons.channel(index, channel, fingerprint) for index, channel in enumerate(channels)),
+        reasons.class_weights(weights, volumes),
+        reasons.default_configuration(planar),
+        *(reason for _, configuration_reasons in decided for reason in configuration_reasons),
+    ]
+    plan = Plan(
+        dataset_name=fingerprint.dataset_name,
+        channels=channels,
+        labels=dict(fingerprint.labels),
+        axis_order=order,
+        class_weights=weights,
+        configurations={configuration.name: configuration for configuration, _ in decided},
+        default_configuration=decided[0][0].name,
+        memory_bytes=budget.memory_bytes,
+        reasons=tuple(why),
+    )
+    validate_plan(plan, "planner")
+    return plan
+
+
+def _checked(budget: Budget) -> Budget:
+    if budget.network is not None:
+        network_row(budget.network)
+    if budget.grow not in GROW:
+        raise PlanError(f"grow: found {budget.grow!r}, expected one of {', '.join(GROW)}.")
+    if budget.memory_bytes < 1:
+        raise PlanError(f"memory: found {budget.memory_bytes} bytes, expected a size above 0.")
+    return budget
+
+
+def _target(fingerprint: Fingerprint) -> tuple[tuple[int, ...], Target]:
+    """The axis order and the grid, in that order, to which the cases are resampled."""
+    spacings = [case.spacing_mm for case in fingerprint.cases]
+    shapes = [case.cropped_shape for case in fingerprint.cases]
+    spacing = target_spacing(spacings, shapes)
+    median = median_new_shape(shapes, spacings, spacing)
+    order = axis_order(spacing, median)
+    target = Target(
+        spacing_mm=reorder(spacing, order),
+        median_shape=reorder(median, order),
+        dataset_voxels=math.prod(reorder(median, order)) * len(fingerprint.cases),
+        num_classes=len(fingerprint.labels),
+    )
+    return order, target
+
+
+def _configuration(name: str, volume: Target, budget: Budget) -> tuple[Configuration, list[Reason]]:
+    """One configuration and its reasons; "2d" drops the first axis, the coarsest."""
+    dimensions = 2 if name == "2d" else 3
+    target = _in_plane(volume) if dimensions == 2 else volume
+    row = network_row(budget.network or DEFAULT_NETWORKS[dimensions])
+    size = fit(row, target, budget.memory_bytes, budget.grow)
+    topology = size.topology
+    configuration = Configuration(
+        name=name,
+        dimensions=dimensions,
+        spacing_mm=target.spacing_mm,
+        median_shape=tuple(round(edge) for edge in target.median_shape),
+        patch_size=topology.patch_size,
+        batch_size=size.batch_size,
+        network=row.name,
+        features=row.features(len(topology.kernel_sizes), dimensions),
+        strides=topology.strides,
+        kernel_sizes=topology.kernel_sizes,
+        convolutions_per_level=row.convolutions_per_level,
+        supervision_weights=SUPERVISION[row.supervision](len(topology.strides)),
+        batch_dice=_batch_dice(row, target, size, budget),
+        dummy_2d=_dummy_2d(topology.patch_size),
+        image_order=rules.IMAGE_ORDER,
+        label_order=rules.LABEL_ORDER,
+        score_order=rules.SCORE_ORDER,
+        mirror_axes=tuple(range(dimensions)),
+    )
+    return configuration, reasons.configuration(configuration, row, target, size, budget.memory_bytes, budget.grow)
+
+
+def _in_plane(volume: Target) -> Target:
+    return Target(volume.spacing_mm[1:], volume.median_shape[1:], volume.dataset_voxels, volume.num_classes)
+
+
+def _batch_dice(row: NetworkRow, target: Target, size: Size, budget: Budget) -> bool:
+    """Dice over the whole batch where a patch sees too little of the image for its own Dice to mean much."""
+    if row.batch_dice == "always" or target.dimensions == 2:
+        return True
+    return low_resolution(row, target, size.topology.patch_size, budget.memory_bytes) is not None
+
+
+def _dummy_2d(patch_size: tuple[int, ...]) -> bool:
+    return len(patch_size) == 3 and max(patch_size) / patch_size[0] > rules.DUMMY_2D_FACTOR

@@ -1,0 +1,224 @@
+"""The words behind each decision: every function gives the `Reason` for a value that was already decided."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from planning import rules
+from planning.fingerprint import Fingerprint
+from planning.memory import training_bytes
+from planning.networks import NetworkRow
+from planning.plan import ChannelPlan, Configuration, Reason
+from planning.sizing import Size, Target
+from planning.spacing import anisotropic_axis
+
+_NNUNET = "nnU-Net 2.8.1, default_experiment_planner.py"
+_TOPOLOGY = "nnU-Net 2.8.1, network_topology.py"
+_MSS = "Zhao et al., MSS U-Net (2020)"
+
+
+def product(values: Sequence[float]) -> str:
+    """`40 × 56 × 40`; fractions keep four digits."""
+    return " × ".join(f"{value:g}" if isinstance(value, int) else f"{value:.4g}" for value in values)
+
+
+def axes(order: Sequence[int], target: Target, planar: bool) -> Reason:
+    """Why the axes are in this order."""
+    because = (
+        f"axis {order[0]} has a single slice, so its spacing means nothing"
+        if planar
+        else f"axis {order[0]} has the coarsest spacing ({target.spacing_mm[0]:.4g} mm); the others keep their order"
+    )
+    return Reason("axis_order", f"file axis {order[0]} comes first: {list(order)}", because, _NNUNET)
+
+
+def spacing(fingerprint: Fingerprint, order: Sequence[int], target: Target) -> Reason:
+    """Why the cases are resampled to this spacing."""
+    medians = [_median([case.spacing_mm[axis] for case in fingerprint.cases]) for axis in order]
+    sizes = [_median([float(case.cropped_shape[axis]) for case in fingerprint.cases]) for axis in order]
+    axis = anisotropic_axis(medians, sizes)
+    because = f"the median over {len(fingerprint.cases)} cases, so that half are coarser and half finer"
+    if axis is not None:
+        because += (
+            f"; except for axis {axis}, which is more than {rules.ANISOTROPY_FACTOR:g} times coarser and shorter than "
+            f"the others (median {medians[axis]:.4g} mm): there the {rules.ANISOTROPIC_SPACING_PERCENTILE:g}th "
+            "percentile keeps the slices of the better-resolved cases"
+        )
+    decision = f"{product(target.spacing_mm)} mm, median shape {product(target.median_shape)}"
+    return Reason("spacing_mm", decision, because, _NNUNET)
+
+
+def _median(values: list[float]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+_NORMALISATION_WORDS = {
+    "ct": "clip to [{lower:.4g}, {upper:.4g}], subtract {mean:.4g}, divide by {std:.4g}",
+    "zscore": "subtract each image's mean, divide by its standard deviation",
+    "nonorm": "leave as it is",
+    "rescale_to_0_1": "rescale each image to 0..1",
+    "rgb_to_0_1": "divide by 255",
+}
+_NORMALISATION_BECAUSE = {
+    "ct": "CT intensities have a physical unit, so all cases share the foreground's 0.5th and 99.5th percentiles, "
+    "mean and standard deviation",
+    "zscore": "intensities without a physical unit compare only within their own image",
+}
+
+
+def channel(index: int, plan: ChannelPlan, fingerprint: Fingerprint) -> Reason:
+    """Why a channel is normalised as it is."""
+    words = _NORMALISATION_WORDS[plan.normalisation]
+    decision = words.format(lower=plan.lower, upper=plan.upper, mean=plan.mean, std=plan.std)
+    because = _NORMALISATION_BECAUSE.get(plan.normalisation, "the channel's name asks for it")
+    if plan.normalisation in rules.MASKABLE_NORMALISATIONS:
+        kept = fingerprint.relative_size_after_crop
+        place = "inside the nonzero mask" if plan.inside_nonzero_mask else "over the whole image"
+        decision += f", {place}"
+        because += (
+            f"; the nonzero crop keeps {kept:.0%} of the median image, "
+            f"{'below' if plan.inside_nonzero_mask else 'not below'} {rules.MASKED_NORMALISATION_BELOW:.0%}"
+        )
+    source = "nnU-Net 2.8.1, default_normalization_schemes.py"
+    return Reason(f"channels[{index}].normalisation", f"{plan.name}: {decision}", because, source)
+
+
+def class_weights(weights: Sequence[float], volumes_mm3: Sequence[float] | None) -> Reason:
+    """Why the classes weigh what they weigh in the losses."""
+    decision = ", ".join(f"{weight:.3g}" for weight in weights)
+    if volumes_mm3 is None:
+        because = "the fingerprint has no class frequencies, so all classes weigh the same"
+        return Reason("class_weights", decision, because, "rule of this project")
+    total = sum(volumes_mm3) or 1.0
+    shares = ", ".join(f"{volume / total:.1%}" for volume in volumes_mm3)
+    because = (
+        f"foreground shares of the classes are {shares}; a class weighs the cube root of its rarity, at most "
+        f"{rules.LARGEST_CLASS_WEIGHT_RATIO:g} times the most frequent, and the background as much as that one"
+    )
+    return Reason("class_weights", decision, because, f"rule of this project, fitted to {_MSS}")
+
+
+def default_configuration(planar: bool) -> Reason:
+    """Why this configuration is trained when none is named."""
+    if planar:
+        return Reason("default_configuration", "2d", "the images are single slices", "rule of this project")
+    because = "the images are volumes, and context across slices helps"
+    return Reason("default_configuration", "3d", because, "rule of this project")
+
+
+def configuration(
+    plan: Configuration, row: NetworkRow, target: Target, size: Size, memory_bytes: int, grow: str
+) -> list[Reason]:
+    """Why each value of a configuration is what it is."""
+    place = f"configurations.{plan.name}"
+    return [
+        Reason(f"{place}.network", *_network(plan, row)),
+        Reason(f"{place}.patch_size", *_patch(plan, target, size, memory_bytes, grow)),
+        Reason(f"{place}.strides", *_strides(plan)),
+        Reason(f"{place}.kernel_sizes", *_kernels(plan)),
+        Reason(f"{place}.batch_size", *_batch(plan, size, memory_bytes, grow)),
+        Reason(f"{place}.supervision_weights", *_supervision(plan, row)),
+        Reason(f"{place}.batch_dice", *_batch_dice(plan, row)),
+        Reason(f"{place}.dummy_2d", *_dummy_2d(plan)),
+        Reason(f"{place}.mirror_axes", *_mirror(plan)),
+        Reason(f"{place}.image_order", *_orders(plan)),
+    ]
+
+
+Words = tuple[str, str, str]
+
+
+def _network(plan: Configuration, row: NetworkRow) -> Words:
+    decision = f"{row.title} ({row.name}), {len(plan.features)} levels of {', '.join(map(str, plan.features))} features"
+    cap = row.feature_cap[plan.dimensions]
+    because = f"features start at {row.base_features}, double at each level and stop at {cap}"
+    return decision, because, row.source
+
+
+def _patch(plan: Configuration, target: Target, size: Size, memory_bytes: int, grow: str) -> Words:
+    seen = math.prod(plan.patch_size) / math.prod(target.median_shape)
+    held = min(memory_bytes, rules.REFERENCE_MEMORY_BYTES) if grow == "batch" else memory_bytes
+    need = training_bytes(size.voxels, rules.SMALLEST_BATCH, plan.dimensions)
+    because = (
+        f"the largest in the proportions of the median image that fits {_gigabytes(held)} with a batch of "
+        f"{rules.SMALLEST_BATCH} (it takes about {_gigabytes(need)}), rounded to what the strides need; "
+        f"it covers {seen:.0%} of the median image"
+    )
+    return product(plan.patch_size), because, _NNUNET
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / rules.GIGABYTE:.3g} GB"
+
+
+def _strides(plan: Configuration) -> Words:
+    because = (
+        f"an axis is halved while it keeps {rules.SMALLEST_FEATURE_EDGE} voxels and its spacing is less than "
+        f"{rules.SAME_RESOLUTION_FACTOR:g} times the finest's, so that voxels become cubic on the way down"
+    )
+    return ", ".join(str(stride) for stride in plan.strides), because, _TOPOLOGY
+
+
+def _kernels(plan: Configuration) -> Words:
+    because = "an axis takes part in convolutions once its spacing is within a factor of two of the finest"
+    return ", ".join(str(kernel) for kernel in plan.kernel_sizes), because, _TOPOLOGY
+
+
+def _batch(plan: Configuration, size: Size, memory_bytes: int, grow: str) -> Words:
+    because = f"what {_gigabytes(memory_bytes)} hold of this patch"
+    if grow == "batch" and memory_bytes > rules.REFERENCE_MEMORY_BYTES:
+        because += f"; memory beyond {_gigabytes(rules.REFERENCE_MEMORY_BYTES)} goes into the batch, as asked"
+    if plan.batch_size == size.batch_limit:
+        because += f", but at most {rules.LARGEST_BATCH_SHARE:.0%} of the data set's voxels"
+    if plan.batch_size == rules.SMALLEST_BATCH:
+        because += f", and at least {rules.SMALLEST_BATCH}"
+    return str(plan.batch_size), because, _NNUNET
+
+
+_SUPERVISION = {
+    "paired": ("full resolution first: 1, ½, ½, ¼, ¼, … normalised, the paper's .4, .2, .2, .1, .1 at any depth", _MSS),
+    "halving": ("each coarser level weighs half, the coarsest nothing", "nnU-Net 2.8.1, nnUNetTrainer.py"),
+}
+
+
+def _supervision(plan: Configuration, row: NetworkRow) -> Words:
+    because, source = _SUPERVISION[row.supervision]
+    return ", ".join(f"{weight:.3g}" for weight in plan.supervision_weights), because, source
+
+
+def _batch_dice(plan: Configuration, row: NetworkRow) -> Words:
+    if row.batch_dice == "always":
+        return _yes(plan.batch_dice), "the paper's code takes Dice over the whole batch", _MSS
+    if plan.dimensions == 2:
+        return _yes(plan.batch_dice), "a slice often lacks a class, so Dice is taken over the whole batch", _NNUNET
+    sees = "so little of the image that a low-resolution stage would pay" if plan.batch_dice else "enough of the image"
+    return _yes(plan.batch_dice), f"a patch sees {sees}", _NNUNET
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _dummy_2d(plan: Configuration) -> Words:
+    ratio = max(plan.patch_size) / plan.patch_size[0]
+    because = (
+        f"the patch's longest edge is {ratio:.2g} times its first, and slices are augmented one by one beyond "
+        f"{rules.DUMMY_2D_FACTOR:g}"
+        if plan.dimensions == 3
+        else "patches are slices already"
+    )
+    return _yes(plan.dummy_2d), because, "nnU-Net 2.8.1, nnUNetTrainer.py"
+
+
+def _mirror(plan: Configuration) -> Words:
+    because = "all axes; take one away by hand where left and right are different classes"
+    return ", ".join(map(str, plan.mirror_axes)), because, "nnU-Net 2.8.1, nnUNetTrainer.py"
+
+
+def _orders(plan: Configuration) -> Words:
+    decision = f"splines of order {plan.image_order} (images), {plan.label_order} (labels), {plan.score_order} (scores)"
+    because = "cubic keeps edges; linear invents no label and lets no score overshoot"
+    return decision, because, "nnU-Net 2.8.1, default_resampling.py"

@@ -1,0 +1,129 @@
+"""Patch and batch size: the largest that a memory budget holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planning import rules
+from planning.errors import PlanError
+from planning.memory import feature_voxels, reference_voxels, training_bytes
+from planning.networks import NetworkRow
+from planning.topology import Topology, largest_patch, plan_topology, shrunk
+
+
+@dataclass(frozen=True)
+class Target:
+    """The grid that cases are resampled to, in plan order; edges of the median shape may end in .5.
+
+    `dataset_voxels` is the size of the whole data set on the full-resolution grid.
+    """
+
+    spacing_mm: tuple[float, ...]
+    median_shape: tuple[float, ...]
+    dataset_voxels: float
+    num_classes: int
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.spacing_mm)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A patch that fits and its batch size.
+
+    `voxels` are channel values a sample, `batch_limit` is the cap by the share of the data set.
+    """
+
+    topology: Topology
+    batch_size: int
+    voxels: int
+    batch_limit: int
+
+
+def fit(row: NetworkRow, target: Target, memory_bytes: int, grow: str) -> Size:
+    """The largest patch that fits the memory, and the batch that uses what is left.
+
+    With `grow` "batch", memory beyond the reference (8 GB) multiplies the batch and leaves the patch as it is.
+    Raises PlanError where even the smallest patch does not fit.
+    """
+    patch_memory = min(memory_bytes, rules.REFERENCE_MEMORY_BYTES) if grow == "batch" else memory_bytes
+    topology, voxels = fit_patch(row, target, patch_memory)
+    reference = reference_voxels(patch_memory, target.dimensions)
+    batch = round(reference / voxels * rules.REFERENCE_BATCH[target.dimensions])
+    batch = batch * memory_bytes // patch_memory
+    limit = batch_limit(topology.patch_size, target.dataset_voxels)
+    return Size(topology, max(min(batch, limit), rules.SMALLEST_BATCH), voxels, limit)
+
+
+def batch_limit(patch_size: Sequence[int], dataset_voxels: float) -> int:
+    """The largest batch that holds no more than its share of the data set."""
+    return round(dataset_voxels * rules.LARGEST_BATCH_SHARE / math.prod(patch_size))
+
+
+def fit_patch(row: NetworkRow, target: Target, memory_bytes: int) -> tuple[Topology, int]:
+    """The largest topology of which the smallest batch fits the memory, and its channel values a sample."""
+    reference = reference_voxels(memory_bytes, target.dimensions)
+    topology = first_topology(target)
+    voxels = feature_voxels(row, topology.patch_size, topology.strides, target.num_classes)
+    while voxels / rules.REFERENCE_BATCH[target.dimensions] * rules.SMALLEST_BATCH > reference:
+        smaller = shrunk(topology, target.spacing_mm, target.median_shape)
+        if smaller is None:
+            need = training_bytes(voxels, rules.SMALLEST_BATCH, target.dimensions)
+            raise PlanError(
+                f"memory: found {memory_bytes / rules.GIGABYTE:.3g} GB, expected at least "
+                f"{need / rules.GIGABYTE:.3g} GB for the smallest patch {topology.patch_size}. Give more memory."
+            )
+        topology = smaller
+        voxels = feature_voxels(row, topology.patch_size, topology.strides, target.num_classes)
+    return topology, voxels
+
+
+def first_topology(target: Target) -> Topology:
+    """The topology of the largest patch; images too small for a single pooling get a patch that is padded to one.
+
+    Raises PlanError where the median image is a single voxel.
+    """
+    size = largest_patch(target.spacing_mm, target.median_shape)
+    topology = plan_topology(target.spacing_mm, size)
+    if not topology.strides:
+        padded = [max(edge, rules.SMALLEST_EDGE_TO_POOL_ALONE) if edge > 1 else edge for edge in size]
+        topology = plan_topology(target.spacing_mm, padded)
+    if not topology.strides:
+        raise PlanError(
+            f"fingerprint: found a median shape of {target.median_shape}, expected more than a single voxel."
+        )
+    return topology
+
+
+def low_resolution(row: NetworkRow, target: Target, patch_size: Sequence[int], memory_bytes: int) -> Target | None:
+    """The grid of a low-resolution stage, coarse enough for a patch to see a quarter of it; None where none is needed.
+
+    It is needed where the full-resolution patch sees less than a quarter of the median image, and dropped where it
+    would have more than half of the full resolution's voxels.
+    """
+    full = math.prod(target.median_shape)
+    spacing, voxels, seen, coarse = target.spacing_mm, full, math.prod(patch_size), None
+    while seen / voxels < rules.LOW_RESOLUTION_PATCH_SHARE:
+        spacing = _coarser(spacing)
+        exact = [
+            fine / coarser * size
+            for fine, coarser, size in zip(target.spacing_mm, spacing, target.median_shape, strict=True)
+        ]
+        voxels = math.prod(exact)
+        shape = tuple(float(round(size)) for size in exact)
+        coarse = Target(spacing, shape, target.dataset_voxels * voxels / full, target.num_classes)
+        seen = math.prod(fit_patch(row, coarse, memory_bytes)[0].patch_size)
+    return coarse if full / voxels >= rules.LOW_RESOLUTION_SMALLEST_GAIN else None
+
+
+def _coarser(spacing_mm: Sequence[float]) -> tuple[float, ...]:
+    """One step coarser: first the axes that are more than twice as fine as the coarsest, then all of them."""
+    coarsest = max(spacing_mm)
+    finer = [coarsest / spacing > rules.SAME_RESOLUTION_FACTOR for spacing in spacing_mm]
+    return tuple(
+        spacing * rules.LOW_RESOLUTION_SPACING_STEP if fine or not any(finer) else spacing
+        for spacing, fine in zip(spacing_mm, finer, strict=True)
+    )
