@@ -1,0 +1,167 @@
+"""The end of an epoch: patch metric, whole-volume metric, alarms, the log's line, and how much time is left."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from msseg.data.store import open_case
+from msseg.progress import format_duration
+from msseg.training.batches import Batch
+from msseg.training.job import MakeSegment
+from msseg.training.optimisers import learning_rate_of
+from msseg.training.run import Run
+from msseg.training.schedules import after_epoch, budget_progress
+from msseg.training.validation import no_overlap, overlap, whole_volume_dice, zero_streaks
+
+# Shares of a budget after which whole volumes are segmented; the first, of one case, is there to time it.
+BUDGET_MARKS = (0.03, 0.25, 0.5, 0.75)
+WHOLE_VOLUMES = 5
+_SHARE_FOR_WHOLE_VOLUMES = 0.01
+_UNKNOWN_RESERVE = 0.1
+_RESERVE_MARGIN = 1.1
+_RESERVE_SECONDS = 3.0
+_COLLAPSED_EPOCHS = 10
+_COLLAPSED_VALIDATIONS = 2
+
+
+def training_share(run: Run, ahead_s: float = 0.0) -> float:
+    """How much of the training is done, 0 to 1, by steps or by the clock, whichever is further.
+
+    With `ahead_s`, as it will be so many seconds from now.
+    """
+    job, state = run.job, run.state
+    shares = [0.0]
+    if job.budget_s is not None:
+        shares.append(budget_progress(run.elapsed_s() + ahead_s, job.budget_s, final_reserve_s(run)))
+    if job.budget_s is None or job.epochs is not None:
+        shares.append(state.step / ((job.epochs or job.recipe.epochs) * run.steps_per_epoch))
+    return min(1.0, max(shares))
+
+
+def final_reserve_s(run: Run) -> float:
+    """Seconds to keep for the final validation of all cases, by the time that one took on the way."""
+    cases = len(run.job.split.validation)
+    if not cases:
+        return _RESERVE_SECONDS
+    if run.state.seconds_per_case is None:
+        return _UNKNOWN_RESERVE * (run.job.budget_s or 0.0)
+    cost = cases * run.state.seconds_per_case * run.job.final_validation_cost
+    return _RESERVE_MARGIN * cost + _RESERVE_SECONDS
+
+
+def end_epoch(run: Run, batches: Iterator[Batch], validation_batches: int) -> None:
+    """Validate on patches, move the plateau, sound the alarm, log the epoch and begin the next one's sums."""
+    state = run.state
+    dice = patch_dice(run, itertools.islice(batches, validation_batches))
+    loss = sum(state.losses) / len(state.losses) if state.losses else math.nan
+    if run.job.recipe.plateau is not None and state.losses:
+        state.plateau = after_epoch(state.plateau, run.job.recipe.plateau, loss)
+    state.zero_epochs = _alarm(run, state.zero_epochs, dice, _COLLAPSED_EPOCHS, "epochs of patch validation")
+    epoch = state.step // run.steps_per_epoch - 1
+    rate = learning_rate_of(run.optimiser)
+    run.write(
+        "epoch",
+        epoch=epoch,
+        loss=number(loss),
+        patch_dice=[number(value) for value in dice],
+        learning_rate=rate,
+        waited_s=round(state.waited_s, 3),
+        skipped=state.skipped,
+    )
+    run.report(
+        f"epoch {epoch}: loss {loss:.4f}, patch Dice {_shown(dice)}, rate {rate:.2e}, "
+        f"{format_duration(run.elapsed_s())}{_time_left(run)}"
+    )
+    state.losses, state.waited_s = [], 0.0
+
+
+@torch.no_grad()
+def patch_dice(run: Run, batches: Iterator[Batch]) -> tuple[float, ...]:
+    """Dice per foreground class over all voxels of the batches together; NaN where a class is not seen."""
+    total = no_overlap(run.num_classes)
+    network = run.evaluated.eval()
+    for batch in batches:
+        image = torch.from_numpy(batch.image).to(run.job.device)
+        with torch.autocast(run.job.device.type, dtype=run.dtype, enabled=run.dtype is not None):
+            labels = network.main_output(image).argmax(dim=1)  # type: ignore[operator]  # (b, *patch)
+        total = total + overlap(labels.cpu().numpy(), batch.label, run.num_classes)
+    return total.dice()
+
+
+def measure_whole_volumes(run: Run, make_segment: MakeSegment | None) -> None:
+    """Segment a few validation cases whole, when that is due, and log their Dice and how long one takes."""
+    names = _due_cases(run) if make_segment is not None else ()
+    if not names or make_segment is None:
+        return
+    state = run.state
+    segment = make_segment(run.evaluated.eval(), run.configuration)
+    start = run.clock()
+    dice = whole_volume_dice(
+        (_image_and_label(run, name) for name in names), lambda image: segment(image), run.num_classes
+    )
+    state.seconds_per_case = (run.clock() - start) / len(names)
+    state.whole_volume_validations += 1
+    state.zero_validations = _alarm(
+        run, state.zero_validations, dice, _COLLAPSED_VALIDATIONS, "validations on whole volumes"
+    )
+    run.write(
+        "validation",
+        cases=list(names),
+        dice=[number(value) for value in dice],
+        seconds_per_case=state.seconds_per_case,
+    )
+    run.report(f"whole volumes ({len(names)} cases): Dice {_shown(dice)}, {state.seconds_per_case:.2f} s a case")
+
+
+def _due_cases(run: Run) -> tuple[str, ...]:
+    """The cases to segment now: the first few of the split, the same each time."""
+    job, state = run.job, run.state
+    few = job.split.validation[:WHOLE_VOLUMES]
+    if job.budget_s is None:
+        due = (state.step // run.steps_per_epoch) % job.recipe.whole_volume_every == 0
+        return tuple(few) if due else ()
+    done = state.whole_volume_validations
+    if done >= len(BUDGET_MARKS) or training_share(run) < BUDGET_MARKS[done]:
+        return ()
+    affordable = _SHARE_FOR_WHOLE_VOLUMES * job.budget_s / (state.seconds_per_case or math.inf)
+    return tuple(few[: max(1, int(affordable))])
+
+
+def _image_and_label(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
+    stored = open_case(run.job.store, name)
+    return np.asarray(stored.image), np.asarray(stored.label)
+
+
+def _alarm(run: Run, streaks: Sequence[int], dice: Sequence[float], limit: int, what: str) -> tuple[int, ...]:
+    """The streaks of zero Dice after this validation; a class at a multiple of `limit` is called out."""
+    after = zero_streaks(streaks or (0,) * len(dice), dice)
+    names = list(run.job.plan.labels)[1:]
+    for name, streak in zip(names, after, strict=True):
+        if streak and streak % limit == 0:
+            run.warn(
+                f"class {name!r} has collapsed: Dice 0 in the last {streak} {what}. Look at its labels "
+                "(--check-only), train longer, or raise its weight in the plan's class_weights."
+            )
+    return after
+
+
+def _time_left(run: Run) -> str:
+    share = training_share(run)
+    if not 0 < share < 1:
+        return ""
+    elapsed = run.elapsed_s()
+    return f", {format_duration(elapsed * (1 - share) / share)} left"
+
+
+def _shown(dice: Sequence[float]) -> str:
+    return " ".join("-" if math.isnan(value) else f"{value:.3f}" for value in dice) or "-"
+
+
+def number(value: float) -> float | None:
+    """The value for JSON, which has no NaN."""
+    return value if math.isfinite(value) else None

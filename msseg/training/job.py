@@ -1,0 +1,61 @@
+"""What the trainer is asked for and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from msseg.training.recipes import Recipe
+from msseg.training.validation import Segment
+from planning.plan import Configuration, Plan
+from planning.splits import Split
+
+MakeSegment = Callable[[nn.Module, Configuration], Segment]
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One fold to train. `folder` receives checkpoints, log and curves.
+
+    `epochs` takes the place of the recipe's; with `budget_s` (seconds, the final validation included) the schedule
+    follows the clock, and only epochs that are given end training earlier. `final_validation_cost` is how much
+    longer a case takes in the final prediction than with the `segment` used on the way (8 for mirroring on three
+    axes). `restart` ignores what was trained before. `compiled` None lets a probe decide where it can pay.
+    """
+
+    store: Path
+    plan: Plan
+    configuration_name: str
+    split: Split
+    fold: str
+    recipe: Recipe
+    folder: Path
+    device: torch.device
+    workers: int = 1
+    seed: int = 0
+    epochs: int | None = None
+    budget_s: float | None = None
+    final_validation_cost: float = 1.0
+    restart: bool = False
+    compiled: bool | None = None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training ended: `ended` is "epochs", "budget", "early stop" or "stopped" (by a signal)."""
+
+    ended: str
+    already_complete: bool
+    steps: int
+    epochs: int
+    elapsed_s: float
+    checkpoint: Path
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        return self.ended != "stopped"

@@ -1,0 +1,298 @@
+"""The training loop of one fold, from the first step or the last checkpoint to the final weights."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from msseg.checkpoint import FINAL
+from msseg.data.store import stored_names
+from msseg.errors import DatasetError, MssegError
+from msseg.interrupts import StopRequest
+from msseg.progress import format_duration, progress
+from msseg.training.augmentation import augmentation_named
+from msseg.training.batches import Batch, BatchSource
+from msseg.training.curves import draw_curves
+from msseg.training.epoch import end_epoch, measure_whole_volumes, training_share
+from msseg.training.job import MakeSegment, TrainingJob, TrainingResult
+from msseg.training.optimisers import set_learning_rate, update_average
+from msseg.training.prefetch import batches_in_order, request_sequence
+from msseg.training.recipes import recipe_to_json
+from msseg.training.run import Run, prepare_forward, save_final, save_latest, start_run
+from msseg.training.schedules import SCHEDULES, Plateau, has_settled
+from planning.plan import Configuration
+
+SECONDS_BETWEEN_CHECKPOINTS = 300.0
+_SKIPPED_IN_A_ROW = 20
+_TRAINING_STREAM, _VALIDATION_STREAM = 0, 1
+
+
+def train_fold(
+    job: TrainingJob,
+    make_segment: MakeSegment | None = None,
+    stop: StopRequest | None = None,
+    report: Callable[[str], None] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> TrainingResult:
+    """Train one fold and say how it ended; started again it goes on from its last checkpoint.
+
+    `make_segment` turns a network into a function from a stored image to a label map, for validation on whole
+    volumes. `stop` is looked at after every step. `report` shows a line to the user (default: stderr).
+    Raises DatasetError where the store lacks a case, CheckpointError where the folder holds another training,
+    ResourceError where the batch workers keep dying, MssegError where the loss stays NaN.
+    """
+    _check_store(job)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    run = start_run(job, clock, report or _print_line)
+    if _is_complete(run):
+        run.report(f"training already complete ({run.state.finished}, {run.state.step} steps)")
+        return _result(run, already_complete=True)
+    _announce(run)
+    prepare_forward(run)
+    sources = batch_sources(job, run.configuration)
+    requests = request_sequence(run.state.step, run.steps_per_epoch, _validation_batches(job))
+    with contextlib.closing(batches_in_order(sources, requests, job.workers, run.warn)) as batches:
+        run.state.finished = _train(run, batches, make_segment, stop or StopRequest())
+    _finish(run)
+    return _result(run, already_complete=False)
+
+
+def batch_sources(job: TrainingJob, configuration: Configuration) -> dict[str, BatchSource]:
+    """The sources of training batches, augmented, and of validation batches, as stored."""
+    training = BatchSource(
+        store=job.store,
+        case_names=tuple(job.split.train),
+        patch_size=configuration.patch_size,
+        batch_size=configuration.batch_size,
+        seed=job.seed,
+        stream=_TRAINING_STREAM,
+        foreground_share=job.recipe.foreground_share,
+        augmentation=augmentation_named(job.recipe.augmentation),
+        dummy_2d=configuration.dummy_2d,
+        mirror_axes=configuration.mirror_axes,
+    )
+    validation = BatchSource(
+        store=job.store,
+        case_names=tuple(job.split.validation),
+        patch_size=configuration.patch_size,
+        batch_size=configuration.batch_size,
+        seed=job.seed,
+        stream=_VALIDATION_STREAM,
+        foreground_share=job.recipe.foreground_share,
+    )
+    return {"training": training, "validation": validation}
+
+
+def _check_store(job: TrainingJob) -> None:
+    if not job.split.train:
+        raise DatasetError(f"fold {job.fold}: no training cases. Give the data set more cases, or train fold all.")
+    missing = sorted({*job.split.train, *job.split.validation} - set(stored_names(job.store)))
+    if missing:
+        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+        raise DatasetError(
+            f"{job.store}: {len(missing)} cases of fold {job.fold} are not there ({shown}). "
+            "Run msseg_plan_and_preprocess again; it makes only what is missing."
+        )
+
+
+def _validation_batches(job: TrainingJob) -> int:
+    return job.recipe.validation_batches if job.split.validation else 0
+
+
+def _train(run: Run, batches: Iterator[Batch], make_segment: MakeSegment | None, stop: StopRequest) -> str:
+    """Run epochs until one of the endings; says which."""
+    while True:
+        for batch in _bar(run, _timed(run, batches)):
+            train_step(run, batch)
+            # Between epochs the ending is looked for below, after the epoch's validation.
+            if run.state.step % run.steps_per_epoch and (ending := _ending(run, stop)):
+                return ending
+            _save_if_due(run)
+        end_epoch(run, batches, _validation_batches(run.job))
+        measure_whole_volumes(run, make_segment)
+        if ending := _ending(run, stop):
+            return ending
+        _save_if_due(run)
+
+
+def _timed(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches left in this epoch; the time spent waiting for them is noted."""
+    for _ in range(run.steps_per_epoch - run.state.step % run.steps_per_epoch):
+        start = run.clock()
+        batch = next(batches)
+        run.state.waited_s += run.clock() - start
+        yield batch
+
+
+def train_step(run: Run, batch: Batch) -> None:
+    """One step of the optimiser; a loss or gradient that is not finite skips it and is counted."""
+    start = run.clock()
+    state = run.state
+    set_learning_rate(run.optimiser, learning_rate(run))
+    # Dropout draws from torch's global generator; a seed per step makes a resumed training draw the same.
+    torch.manual_seed(_step_seed(run.job.seed, state.step))
+    image = torch.from_numpy(batch.image).to(run.job.device, non_blocking=True)  # (b, c, *patch)
+    target = torch.from_numpy(batch.label).to(run.job.device, torch.int64, non_blocking=True)  # (b, *patch)
+    run.network.train()
+    with torch.autocast(run.job.device.type, dtype=run.dtype, enabled=run.dtype is not None):
+        logits = run.forward(image)
+    loss = run.loss(logits, target)
+    value = float(loss.detach())
+    state.step += 1
+    if math.isfinite(value) and _descend(run, loss):
+        state.losses.append(value)
+        state.skipped_in_a_row = 0
+    else:
+        _count_skipped(run, value)
+    run.last_step_s = run.clock() - start
+
+
+def _descend(run: Run, loss: torch.Tensor) -> bool:
+    """Step along the clipped gradient and move the average; False, and nothing moved, where it is not finite."""
+    run.optimiser.zero_grad(set_to_none=True)
+    run.scaler.scale(loss).backward()
+    run.scaler.unscale_(run.optimiser)
+    norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), run.job.recipe.clip_norm)
+    if run.scaler.is_enabled():
+        # An overflow in float16 is how the scaler finds its scale: it leaves the step out by itself.
+        run.scaler.step(run.optimiser)
+        run.scaler.update()
+    elif torch.isfinite(norm):
+        run.optimiser.step()
+    else:
+        return False
+    if run.average is not None:
+        update_average(run.average, run.network, run.job.recipe.average_decay, run.state.average_updates)
+        run.state.average_updates += 1
+    return True
+
+
+def _count_skipped(run: Run, loss: float) -> None:
+    state = run.state
+    state.skipped += 1
+    state.skipped_in_a_row += 1
+    if state.skipped_in_a_row == 1:
+        run.warn(f"step {state.step}: loss {loss}, or its gradient, is not finite; step skipped")
+    if state.skipped_in_a_row >= _SKIPPED_IN_A_ROW:
+        raise MssegError(
+            f"{run.job.folder}: the loss was not finite {state.skipped_in_a_row} steps in a row (last at step "
+            f"{state.step}, learning rate {learning_rate(run):.3g}). The weights are as before. Look for broken "
+            "intensities with --check-only, or train with a lower learning rate or another recipe."
+        )
+
+
+def _step_seed(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+
+
+def learning_rate(run: Run) -> float:
+    """The rate of the next step."""
+    recipe = run.job.recipe
+    factor = SCHEDULES[recipe.schedule](training_share(run), recipe.warmup)
+    return recipe.learning_rate * factor * run.state.plateau.scale
+
+
+def _ending(run: Run, stop: StopRequest) -> str:
+    """Why training should end now, or nothing."""
+    rule = run.job.recipe.plateau
+    if stop.requested:
+        return "stopped"
+    if run.job.budget_s is not None and training_share(run, ahead_s=run.last_step_s) >= 1:
+        return "budget"
+    if run.state.step >= _last_step(run):
+        return "epochs"
+    if rule is not None and has_settled(run.state.plateau, rule):
+        return "early stop"
+    return ""
+
+
+def _last_step(run: Run) -> float:
+    if run.job.budget_s is not None and run.job.epochs is None:
+        return math.inf
+    return (run.job.epochs or run.job.recipe.epochs) * run.steps_per_epoch
+
+
+def _is_complete(run: Run) -> bool:
+    """Whether the checkpoint is of a finished training, of which no more is asked now than was then."""
+    finished = run.state.finished
+    if finished in ("", "stopped"):
+        return False
+    asked_for_more = {
+        "budget": run.job.budget_s is None or training_share(run) < 1,
+        "epochs": run.state.step < _last_step(run) and (run.job.budget_s is None or training_share(run) < 1),
+        "early stop": run.job.epochs is not None and run.state.step < _last_step(run),
+    }
+    return (run.job.folder / FINAL).exists() and not asked_for_more[finished]
+
+
+def _save_if_due(run: Run) -> None:
+    if run.clock() - run.saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
+        save_latest(run)
+        draw_curves(run.job.folder)
+
+
+def _finish(run: Run) -> None:
+    """Write what the end of a training leaves behind."""
+    save_latest(run)
+    if run.state.finished != "stopped":
+        save_final(run)
+    run.write("end", ended=run.state.finished, skipped=run.state.skipped)
+    draw_curves(run.job.folder)
+    run.report(
+        f"training ended ({run.state.finished}) after {run.state.step} steps, {format_duration(run.elapsed_s())}"
+    )
+
+
+def _result(run: Run, already_complete: bool) -> TrainingResult:
+    return TrainingResult(
+        ended=run.state.finished,
+        already_complete=already_complete,
+        steps=run.state.step,
+        epochs=run.state.step // run.steps_per_epoch,
+        elapsed_s=run.state.elapsed_s,
+        checkpoint=run.job.folder / FINAL,
+        warnings=tuple(run.warnings),
+    )
+
+
+def _announce(run: Run) -> None:
+    job, step = run.job, run.state.step
+    if step:
+        run.report(f"going on at step {step} (epoch {step // run.steps_per_epoch})")
+        if run.state.finished == "early stop":
+            run.state.plateau = Plateau(scale=run.state.plateau.scale)
+    run.state.finished = ""
+    run.write(
+        "resume" if step else "start",
+        fold=job.fold,
+        recipe=recipe_to_json(job.recipe),
+        network=run.configuration.network,
+        features=list(run.configuration.features),
+        patch_size=list(run.configuration.patch_size),
+        batch_size=run.configuration.batch_size,
+        labels=list(job.plan.labels),
+        seed=job.seed,
+        device=str(job.device),
+        precision=str(run.dtype or torch.float32),
+        workers=job.workers,
+        epochs=job.epochs,
+        budget_s=job.budget_s,
+    )
+
+
+def _bar(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """A bar over the steps of an epoch on a terminal; a log has one line an epoch instead."""
+    done = run.state.step % run.steps_per_epoch
+    name = f"fold {run.job.fold} epoch {run.state.step // run.steps_per_epoch}"
+    quiet = not sys.stderr.isatty()
+    return progress(batches, name, total=run.steps_per_epoch - done, unit="step", quiet=quiet)
+
+
+def _print_line(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

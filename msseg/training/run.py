@@ -1,0 +1,205 @@
+"""The moving parts of one training, set up anew or from its last checkpoint, and written back."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from msseg.checkpoint import (
+    FINAL,
+    LATEST,
+    Checkpoint,
+    load_checkpoint,
+    load_weights,
+    plan_hash,
+    save_checkpoint,
+    versions,
+    with_configuration,
+)
+from msseg.devices import autocast_dtype
+from msseg.errors import CheckpointError
+from msseg.losses.supervision import SupervisedLoss
+from msseg.losses.table import build_loss
+from msseg.networks.build import build_network
+from msseg.training.compiling import compiled_if_faster, worth_probing
+from msseg.training.job import TrainingJob
+from msseg.training.log import append_entry
+from msseg.training.optimisers import build_optimiser, load_optimiser_tensors, optimiser_tensors
+from msseg.training.recipes import configured, recipe_to_json
+from msseg.training.state import TrainingState, state_from_json, state_to_json
+from planning.plan import Configuration
+
+
+@dataclass
+class Run:
+    """Everything that a training step touches; `clock` gives seconds, `report` shows a line to the user."""
+
+    job: TrainingJob
+    configuration: Configuration
+    network: nn.Module
+    average: nn.Module | None
+    forward: Callable[[torch.Tensor], list[torch.Tensor]]
+    optimiser: torch.optim.Optimizer
+    loss: SupervisedLoss
+    scaler: torch.amp.GradScaler
+    dtype: torch.dtype | None
+    state: TrainingState
+    clock: Callable[[], float]
+    report: Callable[[str], None]
+    session_start: float = 0.0
+    elapsed_before_s: float = 0.0
+    saved_at: float = 0.0
+    last_step_s: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.job.plan.labels)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.job.recipe.steps_per_epoch
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network whose quality counts."""
+        return self.network if self.average is None else self.average
+
+    def elapsed_s(self) -> float:
+        """Seconds of training in this process and those before it."""
+        return self.elapsed_before_s + self.clock() - self.session_start
+
+    def write(self, event: str, **values: Any) -> None:
+        """Add an entry to the log."""
+        where = {"event": event, "step": self.state.step, "elapsed_s": round(self.elapsed_s(), 3)}
+        append_entry(self.job.folder / "log.jsonl", {**where, **values})
+
+    def warn(self, message: str) -> None:
+        """Show a warning, log it, and keep it for the result."""
+        self.warnings.append(message)
+        self.report(f"warning: {message}")
+        self.write("warning", message=message)
+
+
+def start_run(job: TrainingJob, clock: Callable[[], float], report: Callable[[str], None]) -> Run:
+    """A run at its first step, or where the folder's latest checkpoint left it.
+
+    Raises CheckpointError where that checkpoint belongs to another plan, recipe, seed or split.
+    """
+    session_start = clock()
+    configuration = configured(job.plan.configurations[job.configuration_name], job.recipe)
+    network = build_network(
+        configuration, len(job.plan.channels), len(job.plan.labels), torch.Generator().manual_seed(job.seed)
+    ).to(job.device)
+    dtype = autocast_dtype(job.device)
+    run = Run(
+        job=job,
+        configuration=configuration,
+        network=network,
+        average=copy.deepcopy(network).eval() if job.recipe.average_decay else None,
+        forward=network,
+        optimiser=build_optimiser(
+            job.recipe.optimiser,
+            network,
+            job.recipe.learning_rate,
+            job.recipe.weight_decay,
+            dict(job.recipe.optimiser_options),
+        ),
+        loss=SupervisedLoss(
+            build_loss(job.recipe.loss, job.plan.class_weights, configuration.batch_dice),
+            configuration.supervision_weights,
+        ),
+        scaler=torch.amp.GradScaler(job.device.type, enabled=dtype == torch.float16),
+        dtype=dtype,
+        state=TrainingState(),
+        clock=clock,
+        report=report,
+        session_start=session_start,
+        saved_at=session_start,
+    )
+    latest = job.folder / LATEST
+    if latest.exists() and not job.restart:
+        _restore(run, load_checkpoint(latest), latest)
+    return run
+
+
+def prepare_forward(run: Run) -> None:
+    """Compile the network where asked for, or where a probe can show a gain."""
+    job = run.job
+    if worth_probing(job.device, job.budget_s) if job.compiled is None else job.compiled:
+        shape = (run.configuration.batch_size, len(job.plan.channels), *run.configuration.patch_size)
+        run.forward = compiled_if_faster(run.network, shape, job.device, run.dtype, run.report)
+
+
+def _identity(job: TrainingJob) -> dict[str, Any]:
+    """What a checkpoint must agree on to be continued; how long to train may change."""
+    recipe = recipe_to_json(job.recipe)
+    del recipe["epochs"]
+    identity = {
+        "plan_hash": plan_hash(job.plan),
+        "configuration": job.configuration_name,
+        "recipe": recipe,
+        "seed": job.seed,
+        "fold": job.fold,
+        "training_cases": list(job.split.train),
+        "validation_cases": list(job.split.validation),
+    }
+    return json.loads(json.dumps(identity))
+
+
+def _restore(run: Run, checkpoint: Checkpoint, path: Path) -> None:
+    found = checkpoint.metadata.get("identity", {})
+    differing = [key for key, value in _identity(run.job).items() if found.get(key) != value]
+    if differing:
+        raise CheckpointError(
+            f"{path}: a training with another {', '.join(differing)} than asked for now. Ask for the same again, "
+            "use --restart to begin anew, or move the folder away."
+        )
+    load_weights(run.network, checkpoint.weights, path)
+    if run.average is not None:
+        load_weights(run.average, checkpoint.ema_weights or {}, path)
+    load_optimiser_tensors(run.optimiser, checkpoint.optimiser)
+    run.state = state_from_json(checkpoint.metadata["state"])
+    if run.scaler.is_enabled() and run.state.scaler:
+        run.scaler.load_state_dict(run.state.scaler)
+    run.elapsed_before_s = run.state.elapsed_s
+
+
+def save_latest(run: Run) -> None:
+    """Write the checkpoint that a later start goes on from."""
+    run.state.elapsed_s = run.elapsed_s()
+    run.state.scaler = run.scaler.state_dict() if run.scaler.is_enabled() else {}
+    run.saved_at = run.clock()
+    checkpoint = Checkpoint(
+        weights=run.network.state_dict(),
+        ema_weights=None if run.average is None else run.average.state_dict(),
+        optimiser=optimiser_tensors(run.optimiser),
+        plan=with_configuration(run.job.plan, run.configuration),
+        configuration_name=run.configuration.name,
+        metadata={**_metadata(run), "state": state_to_json(run.state)},
+    )
+    save_checkpoint(run.job.folder / LATEST, checkpoint)
+
+
+def save_final(run: Run) -> Path:
+    """Write the checkpoint for prediction: only the weights to use; its path."""
+    path = run.job.folder / FINAL
+    checkpoint = Checkpoint(
+        weights=run.evaluated.state_dict(),
+        plan=with_configuration(run.job.plan, run.configuration),
+        configuration_name=run.configuration.name,
+        metadata={**_metadata(run), "steps": run.state.step, "ended": run.state.finished},
+    )
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+def _metadata(run: Run) -> dict[str, Any]:
+    return {"identity": _identity(run.job), "versions": versions(), "averaged": run.average is not None}

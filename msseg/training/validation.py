@@ -1,0 +1,83 @@
+"""How good the network is: Dice over patches, Dice over whole volumes, and classes that have collapsed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Segment = Callable[[np.ndarray], np.ndarray]
+
+_COLLAPSED_BELOW = 1e-3
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Voxels per foreground class, summed: in both, in the prediction, in the reference."""
+
+    both: tuple[int, ...]
+    predicted: tuple[int, ...]
+    reference: tuple[int, ...]
+
+    def __add__(self, other: Overlap) -> Overlap:
+        return Overlap(
+            *(
+                tuple(a + b for a, b in zip(ours, theirs, strict=True))
+                for ours, theirs in (
+                    (self.both, other.both),
+                    (self.predicted, other.predicted),
+                    (self.reference, other.reference),
+                )
+            )
+        )
+
+    def dice(self) -> tuple[float, ...]:
+        """Dice per foreground class; NaN where neither has a voxel."""
+        return tuple(
+            2 * both / (predicted + reference) if predicted + reference else math.nan
+            for both, predicted, reference in zip(self.both, self.predicted, self.reference, strict=True)
+        )
+
+
+def no_overlap(num_classes: int) -> Overlap:
+    """The sum of nothing."""
+    zeros = (0,) * (num_classes - 1)
+    return Overlap(zeros, zeros, zeros)
+
+
+def overlap(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -> Overlap:
+    """Voxel counts of two label arrays of one shape; voxels with a reference of -1 do not count."""
+    known = reference >= 0
+    flat = reference[known].astype(np.int64) * num_classes + prediction[known]
+    table = np.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return Overlap(
+        both=tuple(int(count) for count in np.diag(table)[1:]),
+        predicted=tuple(int(count) for count in table.sum(axis=0)[1:]),
+        reference=tuple(int(count) for count in table.sum(axis=1)[1:]),
+    )
+
+
+def whole_volume_dice(
+    cases: Iterable[tuple[np.ndarray, np.ndarray]], segment: Segment, num_classes: int
+) -> tuple[float, ...]:
+    """Mean Dice per foreground class over cases (image, label) segmented whole; NaN where no case has the class.
+
+    A case in which neither prediction nor reference has the class does not count.
+    """
+    rows = [overlap(segment(image), label, num_classes).dice() for image, label in cases]
+    return tuple(_mean(column) for column in zip(*rows, strict=True)) if rows else (math.nan,) * (num_classes - 1)
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def zero_streaks(streaks: Sequence[int], dice: Sequence[float]) -> tuple[int, ...]:
+    """For each class, how many times in a row its Dice was 0; a NaN (class not seen) leaves the count as it is."""
+    return tuple(
+        streak if math.isnan(value) else streak + 1 if value < _COLLAPSED_BELOW else 0
+        for streak, value in zip(streaks, dice, strict=True)
+    )
