@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from msseg.errors import DatasetError
 from msseg.preprocessing.crop import nonzero_box, nonzero_mask
 from msseg.preprocessing.locations import sample_locations
 from msseg.preprocessing.normalise import normalise
@@ -69,6 +70,11 @@ def preprocess_case(
     The inputs are left as they are. The label holds class indices; it stays 0 outside the nonzero mask, where nnU-Net
     writes -1 and turns it back into 0 when it trains. Normalisation comes before resampling, so that the mask fits.
     """
+    if label_zyx is not None and label_zyx.shape != image_czyx.shape[1:]:
+        raise DatasetError(
+            f"The label has shape {label_zyx.shape}, but its image {image_czyx.shape[1:]}. "
+            "Export the label on the image's grid again."
+        )
     order = plan.axis_order
     image = image_czyx.transpose(0, *(axis + 1 for axis in order))
     before_mm = tuple(float(spacing_mm[axis]) for axis in order)

@@ -1,0 +1,172 @@
+"""A data set checked and measured, every file opened once; what was examined before is not examined again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from msseg.data.checks import CaseReport, check_across_cases, check_case, check_dataset_structure
+from msseg.data.dataset import Case, Dataset
+from msseg.data.labels import LabelMap
+from msseg.data.problems import FileError, Problem
+from msseg.errors import DatasetError, MssegError
+from msseg.files import content_hash, read_json, value_hash, write_json
+from msseg.parallel import map_cases
+from msseg.preprocessing.measure import MeasuredCase, measure_case
+from planning.fingerprint import CaseFingerprint, Fingerprint, IntensitySketch, summarise
+from planning.json_fields import as_json
+
+EXAMINATION_VERSION = 1
+
+Watch = Callable[[Iterable[Any]], Iterable[Any]]
+"""Passes on what it is given, one item a case, and shows how far it is."""
+
+
+@dataclass(frozen=True)
+class ExaminedCase:
+    """What one case's files gave: the report of the check, and measurements where the case can be used."""
+
+    report: CaseReport
+    measured: MeasuredCase | None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """All training cases, by name, and all problems of the data set."""
+
+    problems: tuple[Problem, ...]
+    cases: tuple[ExaminedCase, ...]
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The names of the training cases that an error keeps from being used."""
+        known = {case.report.name for case in self.cases}
+        return tuple(sorted({p.case for p in self.problems if p.severity == "error" and p.case in known}))
+
+
+def examine_dataset(
+    dataset: Dataset, cache: Path, workers: int, executor: Executor | None = None, watch: Watch = iter
+) -> Examination:
+    """The examination of every training case, mapped over the executor.
+
+    `cache` is a folder that holds one JSON file an examined case, named by the case and keyed by the content of its
+    files: an interrupted examination goes on where it stopped, and a changed file is examined anew.
+    """
+    examine = _Examine(cache, dataset.channels, dataset.label_map)
+    examined = []
+    for case, outcome in watch(map_cases(examine, dataset.training, workers, executor)):
+        examined.append(outcome.value or _failed(case, outcome.error))
+    examined.sort(key=lambda case: case.report.name)
+    reports = [case.report for case in examined]
+    problems = [
+        *check_dataset_structure(dataset),
+        *(problem for report in reports for problem in report.problems),
+        *check_across_cases(reports),
+    ]
+    return Examination(tuple(dict.fromkeys(problems)), tuple(examined))
+
+
+def fingerprint_of(dataset: Dataset, examination: Examination, skip: Collection[str] = ()) -> Fingerprint:
+    """The fingerprint of the cases that can be used, without those named in `skip`.
+
+    Raises DatasetError where none is left.
+    """
+    left_out = {*skip, *examination.broken}
+    measured = [case.measured for case in examination.cases if case.measured and case.report.name not in left_out]
+    if not measured:
+        raise DatasetError(
+            f"{dataset.folder}: none of {len(examination.cases)} training cases can be used. "
+            "Mend what the table of problems lists."
+        )
+    return summarise(
+        dataset.name,
+        dataset.channels,
+        dataset.labels,
+        [case.fingerprint for case in measured],
+        [case.sketches for case in measured],
+    )
+
+
+@dataclass(frozen=True)
+class _Examine:
+    """Examines one case in a worker, or takes it from the cache."""
+
+    cache: Path
+    channels: tuple[str, ...]
+    label_map: LabelMap
+
+    def __call__(self, case: Case) -> ExaminedCase:
+        path = self.cache / f"{case.name}.json"
+        key = self._key(case)
+        remembered = None if key is None else _remembered(path, key)
+        if remembered is not None:
+            return remembered
+        examined = self._examine(case)
+        if key is not None and examined.measured is not None:
+            write_json(path, {"key": key, **as_json(examined)})
+        return examined
+
+    def _key(self, case: Case) -> str | None:
+        """What the examination depends on; None where a file cannot be read, which the check will say better."""
+        paths = [str(path) for path in case_paths(case)]
+        try:
+            content = content_hash(*case_paths(case))
+        except OSError:
+            return None
+        return value_hash([EXAMINATION_VERSION, paths, content, self.channels, self.label_map.values])
+
+    def _examine(self, case: Case) -> ExaminedCase:
+        checked = check_case(case, len(self.channels), self.label_map, self.channels)
+        usable = checked.report.is_usable
+        if not usable or checked.image is None or checked.label is None or checked.geometry is None:
+            return ExaminedCase(checked.report, None)
+        num_classes = len(self.label_map.values)
+        measured = measure_case(case.name, checked.image, checked.label, checked.geometry.spacing_mm, num_classes)
+        return ExaminedCase(checked.report, measured)
+
+
+def case_paths(case: Case) -> tuple[Path, ...]:
+    """The files of a case, the label last."""
+    return case.image_paths if case.label_path is None else (*case.image_paths, case.label_path)
+
+
+def _failed(case: Case, error: Exception | None) -> ExaminedCase:
+    """A case that could not be examined at all, as a report; faults of this program are raised."""
+    if not isinstance(error, MssegError):
+        raise error or RuntimeError(f"{case.name}: examined without a result")
+    problem = (
+        error.as_problem(case.name)
+        if isinstance(error, FileError)
+        else Problem(case.name, str(case.image_paths[0]), str(error), "a case that can be read", "See what was found.")
+    )
+    return ExaminedCase(CaseReport(case.name, problem.file, (problem,)), None)
+
+
+def _remembered(path: Path, key: str) -> ExaminedCase | None:
+    """The examined case in a cache file, or None where there is none of this key in this version's shape."""
+    try:
+        value = read_json(path)
+        if value["key"] != key:
+            return None
+        report, measured = value["report"], value["measured"]
+        problems = tuple(Problem(**problem) for problem in report["problems"])
+        return ExaminedCase(
+            replace(CaseReport(**report), problems=problems),
+            MeasuredCase(
+                CaseFingerprint(**_with_tuples(measured["fingerprint"])),
+                tuple(IntensitySketch(**_with_tuples(sketch)) for sketch in measured["sketches"]),
+            ),
+        )
+    except (MssegError, OSError, KeyError, TypeError):
+        return None
+
+
+def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: _as_tuple(value) for name, value in fields.items()}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(one) for one in value) if isinstance(value, list) else value

@@ -1,0 +1,126 @@
+"""A data set into the store: only the cases that are missing or stale are prepared, the others are kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from msseg.data.dataset import Case, Dataset
+from msseg.data.image import read_image, read_label
+from msseg.data.labels import LabelMap
+from msseg.data.store import FORMAT_VERSION, case_key, remove_case, stored_names, write_case
+from msseg.errors import MssegError
+from msseg.files import content_hash, value_hash
+from msseg.parallel import map_cases
+from msseg.preprocessing.case import preprocess_case
+from msseg.preprocessing.examine import Watch, case_paths
+from planning.json_fields import as_json
+from planning.plan import ChannelPlan, Plan
+
+PREPARATION_VERSION = 1  # counts changes of what preparing a case gives, so that stores of older versions are stale
+_ABANDONED_AFTER_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What became of the cases of a data set: names, and the reason for each that failed."""
+
+    prepared: tuple[str, ...]
+    kept: tuple[str, ...]
+    removed: tuple[str, ...]
+    failed: dict[str, str]
+
+
+def preprocess_dataset(
+    dataset: Dataset,
+    plan: Plan,
+    configuration_name: str,
+    store: Path,
+    workers: int,
+    executor: Executor | None = None,
+    skip: Collection[str] = (),
+    watch: Watch = iter,
+) -> Preparation:
+    """Brings the store to hold exactly the training cases, without those in `skip`, prepared by this plan.
+
+    A case is stale when the content of its files or a part of the plan that matters here has changed. Cases of
+    other names are removed. Stopped at any moment, the next call goes on with what is missing.
+    """
+    cases = [case for case in dataset.training if case.name not in skip]
+    wanted = {case.name for case in cases}
+    removed = [name for name in stored_names(store) if name not in wanted]
+    for name in removed:
+        remove_case(store, name)
+    _remove_abandoned(store)
+    prepare = _Prepare(store, replace(plan, reasons=()), configuration_name, dataset.label_map)
+    done: dict[bool, list[str]] = {True: [], False: []}
+    failed: dict[str, str] = {}
+    for case, outcome in watch(map_cases(prepare, cases, workers, executor)):
+        if outcome.value is not None:
+            done[outcome.value].append(case.name)
+        elif isinstance(outcome.error, MssegError):
+            failed[case.name] = str(outcome.error)
+        else:
+            raise outcome.error or RuntimeError(f"{case.name}: prepared without a result")
+    return Preparation(tuple(sorted(done[True])), tuple(sorted(done[False])), tuple(removed), failed)
+
+
+def preparation_key(content: str, plan: Plan, configuration_name: str, label_values: tuple[int, ...]) -> str:
+    """A hash of all that a prepared case depends on: its files' content and what preparing reads of the plan."""
+    configuration = plan.configurations[configuration_name]
+    return value_hash(
+        {
+            "versions": [FORMAT_VERSION, PREPARATION_VERSION],
+            "content": content,
+            "labels": list(label_values),
+            "axis_order": list(plan.axis_order),
+            "channels": [_relevant(channel) for channel in plan.channels],
+            "spacing_mm": list(configuration.spacing_mm),
+            "orders": [configuration.image_order, configuration.label_order],
+        }
+    )
+
+
+def _relevant(channel: ChannelPlan) -> dict[str, Any]:
+    """The fields of a channel's plan that its scheme reads: only `ct` uses the fingerprint's intensities."""
+    fields = as_json(channel)
+    read = ["normalisation", "inside_nonzero_mask"]
+    if channel.normalisation == "ct":
+        read += ["lower", "upper", "mean", "std"]
+    return {name: fields[name] for name in read}
+
+
+@dataclass(frozen=True)
+class _Prepare:
+    """Prepares one case in a worker; True where it had to, False where the store already had it."""
+
+    store: Path
+    plan: Plan
+    configuration_name: str
+    label_map: LabelMap
+
+    def __call__(self, case: Case) -> bool:
+        content = content_hash(*case_paths(case))
+        key = preparation_key(content, self.plan, self.configuration_name, self.label_map.values)
+        if case_key(self.store, case.name) == key:
+            return False
+        image, geometry = read_image(case.image_paths)
+        label = None
+        if case.label_path is not None:
+            label = self.label_map.to_index(read_label(case.label_path)[0])
+        configuration = self.plan.configurations[self.configuration_name]
+        prepared = preprocess_case(image, label, geometry.spacing_mm, self.plan, configuration)
+        del image, label
+        write_case(self.store, case.name, prepared.image, prepared.label, prepared.locations, prepared.properties, key)
+        return True
+
+
+def _remove_abandoned(store: Path) -> None:
+    """Remove what a killed run left half-written; what is younger than an hour may still be written by another."""
+    for path in store.glob(".writing-*"):
+        if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
+            path.unlink(missing_ok=True)
