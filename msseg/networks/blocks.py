@@ -21,12 +21,13 @@ class BlockShape:
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
     convolutions: int
+    bias: bool
     norm: str
     activation: str
 
 
 class ConvolutionUnit(nn.Module):
-    """Convolution (with bias, padded to keep the grid), norm, activation."""
+    """Convolution (padded to keep the grid), norm, activation."""
 
     def __init__(self, shape: BlockShape, in_channels: int, stride: tuple[int, ...]):
         super().__init__()
@@ -36,6 +37,7 @@ class ConvolutionUnit(nn.Module):
             shape.kernel_size,
             stride=stride,
             padding=tuple(k // 2 for k in shape.kernel_size),
+            bias=shape.bias,
         )
         self.norm = NORMS[shape.norm](shape.dimensions, shape.out_channels)
         self.activation = ACTIVATIONS[shape.activation]()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from msseg.networks._rows import NETWORKS
 from msseg.networks.grid_network import GridNetwork
 from msseg.networks.initialise import initialise
-from planning.errors import PlanError
+from planning.networks import network_row
 from planning.plan import Configuration
 
 
@@ -21,14 +20,8 @@ def build_network(
 
     Raises PlanError at a network that is not in the table. The global random state is left alone.
     """
-    if configuration.network not in NETWORKS:
-        known = ", ".join(sorted(NETWORKS))
-        raise PlanError(
-            f"configuration {configuration.name}: network is {configuration.network!r}, expected one of {known}. "
-            "Correct the plan."
-        )
     with torch.device("meta"):
-        network = GridNetwork(NETWORKS[configuration.network], configuration, in_channels, num_classes)
+        network = GridNetwork(network_row(configuration.network), configuration, in_channels, num_classes)
     network.to_empty(device="cpu")
     initialise(network, generator or torch.Generator().manual_seed(0))
     return network

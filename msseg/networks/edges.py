@@ -45,8 +45,8 @@ class Transposed(Edge):
 
     def forward(self, x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
         result: torch.Tensor = self.convolution(x)
-        if result.shape[2:] != size:
-            result = result[(..., *(slice(length) for length in size))]
+        for axis, length in enumerate(size, start=2):
+            result = result.narrow(axis, 0, length)
         return result
 
 

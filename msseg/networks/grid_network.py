@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from msseg.networks._rows import GRIDS, Grid, NetworkRow, Node
 from msseg.networks.blocks import BLOCKS, BlockShape
 from msseg.networks.edges import DOWNS, UPS, Edge, EdgeShape, Same
 from msseg.networks.operators import OPERATORS
+from planning.grids import Grid, Node
+from planning.networks import NetworkRow
 from planning.plan import Configuration
 
 
@@ -33,7 +34,7 @@ class GridNetwork(nn.Module):
 
     def __init__(self, row: NetworkRow, configuration: Configuration, in_channels: int, num_classes: int):
         super().__init__()
-        grid = GRIDS[row.grid](len(configuration.features))
+        grid = row.build_grid(len(configuration.features))
         self.supervised = grid.outputs[: len(configuration.supervision_weights)]
         self._steps = walk(grid, self.supervised)
         self._main_steps = walk(grid, self.supervised[:1])
@@ -44,12 +45,8 @@ class GridNetwork(nn.Module):
             self.edges.update({edge_name(s, step.node): e for s, e in zip(step.sources, edges, strict=True)})
             channels = sum(edge.out_channels for edge in edges) or in_channels
             self.nodes[node_name(step.node)] = _block(row, configuration, grid, step.node, channels)
-        convolution = OPERATORS[configuration.dimensions].convolution
         self.heads = nn.ModuleDict(
-            {
-                node_name(node): convolution(configuration.features[node.level], num_classes, 1, bias=row.head_bias)
-                for node in self.supervised
-            }
+            {node_name(node): _head(row, configuration, node, num_classes) for node in self.supervised}
         )
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -127,12 +124,23 @@ def _block(row: NetworkRow, configuration: Configuration, grid: Grid, node: Node
             dimensions=configuration.dimensions,
             in_channels=in_channels,
             out_channels=configuration.features[node.level],
-            kernel_size=configuration.kernel_sizes[node.level],
+            kernel_size=configuration.kernel_sizes[node.level + (row.decoder_kernel_level if node.column else 0)],
             stride=_factor(configuration, finer[0] if strided else node.level, node.level),
             convolutions=configuration.convolutions_per_level,
+            bias=row.convolution_bias,
             norm=row.norm,
             activation=row.activation,
         )
+    )
+
+
+def _head(row: NetworkRow, configuration: Configuration, node: Node, num_classes: int) -> nn.Module:
+    return OPERATORS[configuration.dimensions].convolution(
+        configuration.features[node.level],
+        num_classes,
+        row.head_kernel,
+        padding=row.head_kernel // 2,
+        bias=row.head_bias,
     )
 
 
