@@ -25,6 +25,19 @@ class _Format:
     write: Callable[[Path, np.ndarray, Geometry], None]
 
 
+@dataclass(frozen=True)
+class Channels:
+    """The channels that files gave: image float32 (c, z, y, x), None where a file has an error.
+
+    `geometry` is that of the first readable file; `distances_mm` how far the grid of each file lies from it.
+    """
+
+    image: np.ndarray | None
+    geometry: Geometry | None
+    errors: tuple[FileError, ...]
+    distances_mm: dict[Path, float]
+
+
 def _nifti() -> _Format:
     from msseg.data import nifti
 
@@ -67,34 +80,32 @@ def read_image(paths: Sequence[Path]) -> tuple[np.ndarray, Geometry]:
     Raises FileError (a DatasetError) for the first file that cannot be taken: missing, unreadable, not 3-D or 4-D,
     colour or complex voxels, values that are not finite, another grid.
     """
-    image, geometry, errors = read_channels(paths)
-    if errors:
-        raise errors[0]
-    if image is None or geometry is None:
+    channels = read_channels(paths)
+    if channels.errors:
+        raise channels.errors[0]
+    if channels.image is None or channels.geometry is None:
         raise DatasetError("read_image needs at least one file.")
-    return image, geometry
+    return channels.image, channels.geometry
 
 
-def read_channels(paths: Sequence[Path]) -> tuple[np.ndarray | None, Geometry | None, list[FileError]]:
-    """As `read_image`, but with the error of every file, and no image where there is one.
-
-    The geometry is that of the first file that could be read.
-    """
+def read_channels(paths: Sequence[Path]) -> Channels:
+    """As `read_image`, but with the error of every file instead of the first one raised."""
     image: np.ndarray | None = None
     first: tuple[Path, Geometry] | None = None
     errors: list[FileError] = []
+    distances_mm: dict[Path, float] = {}
     for channel, path in enumerate(paths):
         try:
             values, geometry = _read_values(path)
             if first is None:
                 first = path, geometry
                 image = np.empty((len(paths), *geometry.shape), np.float32) if len(paths) > 1 else values
-            check_same_grid(path, geometry, *first)
+            distances_mm[path] = check_same_grid(path, geometry, *first)
             if image is not None and len(paths) > 1:
                 image[channel] = _only_volume(path, values)
         except FileError as error:
             errors.append(error)
-    return (None if errors else image), (first[1] if first else None), errors
+    return Channels(None if errors else image, first[1] if first else None, tuple(errors), distances_mm)
 
 
 def read_label(path: Path) -> tuple[np.ndarray, Geometry]:

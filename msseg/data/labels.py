@@ -104,6 +104,8 @@ class _Lookup:
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         wide = block.astype(np.int64)
+        if self.table is not None and wide.min() >= self.lowest and wide.max() <= self.highest:
+            return self.table[wide - self.lowest]
         is_inside = (wide >= self.lowest) & (wide <= self.highest)
         clipped = np.clip(wide, self.lowest, self.highest)
         if self.table is not None:

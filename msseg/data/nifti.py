@@ -133,7 +133,7 @@ def _steps_and_origin(path: Path, header: Any) -> tuple[np.ndarray, np.ndarray]:
         raise FileError(path, f"no usable orientation ({problem})", "a valid qform or sform", _EXPORT_AGAIN) from None
     affine = affine[:3].astype(np.float64) * _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
     steps, origin = (affine[:, 2::-1] * _RAS_TO_LPS[:, None]).T, affine[:, 3] * _RAS_TO_LPS
-    if not np.isfinite(affine).all() or not np.linalg.matrix_rank(steps) == 3:
+    if not np.isfinite(affine).all() or not abs(np.linalg.det(steps)) > 0:
         raise FileError(
             path,
             f"an orientation that spans no volume ({affine[:, :3].tolist()})",

@@ -1,0 +1,228 @@
+"""The check before any work: every problem of every case in one table, each file read once.
+
+`check_dataset_structure` looks at names, `check_case` at the contents of one case (in a worker process; its report is
+small), `check_across_cases` at all reports together.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from msseg.data.cases import Case
+from msseg.data.dataset import Dataset
+from msseg.data.geometry import Geometry
+from msseg.data.image import GRID_TOLERANCE_MM, check_same_grid, read_channels, read_label
+from msseg.data.labels import LabelMap, UndeclaredValuesError
+from msseg.data.problems import FileError, Problem
+
+_COPY_OR_TAKE_OUT = "Put the file there, or take the case out of dataset.json or the folder."
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """What the check found in one case: problems, a digest of the image's values, voxels of the foreground."""
+
+    name: str
+    file: str
+    problems: tuple[Problem, ...]
+    digest: str | None = None
+    foreground_voxels: int | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether no problem is an error."""
+        return all(problem.severity != "error" for problem in self.problems)
+
+
+@dataclass(frozen=True)
+class CheckedCase:
+    """A case's report with what was read for it: image float32 (c, z, y, x), label of class indices (z, y, x).
+
+    What has an error is None; what has none is given even where the other has, so that nothing is read twice.
+    """
+
+    report: CaseReport
+    image: np.ndarray | None
+    label: np.ndarray | None
+    geometry: Geometry | None
+
+
+def check_dataset_structure(dataset: Dataset) -> list[Problem]:
+    """Problems that need no file opened: files that are missing, names twice; and the notes of the reading."""
+    problems = list(dataset.notes)
+    for case in (*dataset.training, *dataset.test):
+        problems += _missing_files(case)
+    problems += _repeated_names(dataset.training) + _repeated_names(dataset.test)
+    problems += _shared_files(dataset.training)
+    if not dataset.training:
+        source = str(dataset.folder / "dataset.json")
+        problems.append(Problem("", source, "no training cases", "at least one", "List or copy cases."))
+    return problems
+
+
+def check_case(case: Case, channels: int, label_map: LabelMap, names: Sequence[str] = ()) -> CheckedCase:
+    """A case read once and held against what it should be; nothing is raised for a file that is wrong.
+
+    Errors: unreadable files, another number of channels, channels or label on another grid (beyond 1e-3 mm), values
+    that are not finite, undeclared label values. Notes: a grid off by less, an empty label, a constant channel.
+    `names` are the channels' names for the messages.
+    """
+    present = [path for path in case.image_paths if path.exists()]
+    problems = _missing_files(case)
+    read = read_channels(present)
+    problems += [error.as_problem(case.name) for error in read.errors]
+    problems += [_grid_note(case, path, distance) for path, distance in read.distances_mm.items() if distance]
+    image = read.image if len(present) == len(case.image_paths) else None
+    if image is not None:
+        channel_problems = _check_channels(case, image, channels, names)
+        problems += channel_problems
+        image = None if _has_error(channel_problems) else image
+    label, label_problems = _check_label(case, read.geometry, label_map)
+    report = CaseReport(
+        name=case.name,
+        file=str(case.image_paths[0]),
+        problems=(*problems, *label_problems),
+        digest=None if image is None else _digest(image),
+        foreground_voxels=None if label is None else int(np.count_nonzero(label)),
+    )
+    return CheckedCase(report, image, label, read.geometry)
+
+
+def check_across_cases(reports: Sequence[CaseReport]) -> list[Problem]:
+    """Problems that only show between cases: one image under two names, and not a single labelled voxel anywhere."""
+    by_digest: dict[str, list[CaseReport]] = defaultdict(list)
+    for report in sorted(reports, key=lambda report: report.name):
+        if report.digest is not None:
+            by_digest[report.digest].append(report)
+    problems = [
+        Problem(
+            case=copy.name,
+            file=copy.file,
+            found=f"the same image values as case {group[0].name}",
+            expected="every image once",
+            remedy="Take one of the two out, or training and validation share it.",
+        )
+        for group in by_digest.values()
+        for copy in group[1:]
+    ]
+    foreground = [report.foreground_voxels for report in reports if report.foreground_voxels is not None]
+    if foreground and not any(foreground):
+        found, remedy = f"{len(foreground)} labels, all of them empty", "Export the labels again."
+        problems.append(Problem("", str(Path(reports[0].file).parent), found, "some foreground", remedy))
+    return problems
+
+
+def _has_error(problems: Iterable[Problem]) -> bool:
+    return any(problem.severity == "error" for problem in problems)
+
+
+def _missing_files(case: Case) -> list[Problem]:
+    kinds = [(path, "image") for path in case.image_paths]
+    kinds += [(case.label_path, "label")] if case.label_path else []
+    return [
+        Problem(case.name, str(path), f"no such {kind} file", f"the {kind} of the case", _COPY_OR_TAKE_OUT)
+        for path, kind in kinds
+        if not path.exists()
+    ]
+
+
+def _repeated_names(cases: Sequence[Case]) -> list[Problem]:
+    """Names that occur twice, or that a file system that ignores case takes for one."""
+    by_name: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        by_name[case.name.casefold()].append(case)
+    return [
+        Problem(
+            case=case.name,
+            file=str(case.image_paths[0]),
+            found=f"the name of case {group[0].name} ({group[0].image_paths[0]}) again",
+            expected="names that differ, also without regard to upper case",
+            remedy="Rename or take out one of the two.",
+        )
+        for group in by_name.values()
+        for case in group[1:]
+    ]
+
+
+def _shared_files(cases: Sequence[Case]) -> list[Problem]:
+    """Files that two cases of different names list."""
+    owner: dict[Path, Case] = {}
+    problems = []
+    for case in cases:
+        for path in filter(None, (*case.image_paths, case.label_path)):
+            first = owner.setdefault(path, case)
+            if first is not case and first.name.casefold() != case.name.casefold():
+                found, remedy = f"a file that case {first.name} lists too", "Give each case its own file."
+                problems.append(Problem(case.name, str(path), found, "files of one case each", remedy))
+    return problems
+
+
+def _check_channels(case: Case, image: np.ndarray, channels: int, names: Sequence[str]) -> list[Problem]:
+    file = str(case.image_paths[0])
+    if len(image) != channels:
+        listed = f" ({', '.join(names)})" if names else ""
+        remedy = "Add or remove channels, or mend the channel names in dataset.json."
+        return [Problem(case.name, file, f"{len(image)} channels", f"{channels} channels{listed}", remedy)]
+    paths = case.image_paths if len(case.image_paths) == channels else case.image_paths * channels
+    return [
+        Problem(
+            case=case.name,
+            file=str(paths[channel]),
+            found=f"channel {names[channel] if names else channel} is {values.flat[0]:g} everywhere",
+            expected="an image with contrast",
+            remedy="Look at it; export it again if it is not meant to be empty.",
+            severity="note",
+        )
+        for channel, values in enumerate(image)
+        if values.min() == values.max()
+    ]
+
+
+def _grid_note(case: Case, path: Path, distance_mm: float) -> Problem:
+    return Problem(
+        case=case.name,
+        file=str(path),
+        found=f"a grid up to {distance_mm:.2g} mm away from the image's",
+        expected=f"one grid, to {GRID_TOLERANCE_MM:g} mm",
+        remedy="Nothing; taken as the same grid.",
+        severity="note",
+    )
+
+
+def _check_label(case: Case, geometry: Geometry | None, label_map: LabelMap) -> tuple[np.ndarray | None, list[Problem]]:
+    """Class indices of the case's label, None where it has none or an error, and its problems."""
+    path = case.label_path
+    if path is None or not path.exists():
+        return None, []
+    try:
+        values, label_geometry = read_label(path)
+        distance_mm = 0.0
+        if geometry is not None:
+            distance_mm = check_same_grid(path, label_geometry, case.image_paths[0], geometry)
+        label = label_map.to_index(values)
+    except FileError as error:
+        return None, [error.as_problem(case.name)]
+    except UndeclaredValuesError as error:
+        expected = f"the declared {', '.join(map(str, error.declared))}"
+        remedy = "Declare the values in dataset.json, or export the label again."
+        return None, [Problem(case.name, str(path), f"label values {error.found()}", expected, remedy)]
+    problems = [_grid_note(case, path, distance_mm)] if distance_mm else []
+    if not label.any():
+        remedy = "Kept as a case without foreground; check that it is meant."
+        problems.append(Problem(case.name, str(path), "an empty label", "some foreground", remedy, "note"))
+    return label, problems
+
+
+def _digest(image_czyx: np.ndarray) -> str:
+    """Shape, CRC-32 and sum of the values, the same for one image stored in two ways.
+
+    Enough to tell the images of a data set apart, and five times as fast as a cryptographic hash.
+    """
+    checksum = zlib.crc32(np.ascontiguousarray(image_czyx).reshape(-1).view(np.uint8).data)
+    return f"{image_czyx.shape} {checksum:08x} {image_czyx.sum(dtype=np.float32)!r}"

@@ -1,0 +1,118 @@
+"""Data set folders as cases: the layouts of the Medical Segmentation Decathlon and of nnU-Net v2, read as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msseg.data.cases import Case, find_images
+from msseg.data.labels import LabelMap
+from msseg.data.layouts import LAYOUTS, Listing, malformed
+from msseg.data.problems import Problem
+from msseg.errors import DatasetError
+from msseg.files import read_json
+
+__all__ = ["Case", "Dataset", "find_images", "read_dataset"]
+
+_BACKGROUND = 0
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set folder as its dataset.json describes it; no image has been opened yet.
+
+    `labels` maps names to the values in the files, background first, then by value. `training` and `test` are sorted by
+    name. `notes` says what was seen in the folder and not taken, or taken in a way worth knowing.
+    """
+
+    name: str
+    folder: Path
+    channels: tuple[str, ...]
+    labels: dict[str, int]
+    file_ending: str
+    training: tuple[Case, ...]
+    test: tuple[Case, ...] = ()
+    notes: tuple[Problem, ...] = ()
+
+    @property
+    def label_map(self) -> LabelMap:
+        """Between the values in the label files and class indices."""
+        return LabelMap(tuple(self.labels.values()))
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """The data set in a folder with a dataset.json of the Decathlon or of nnU-Net v2 (told apart by `channel_names`).
+
+    Files are listed, not opened, and files that are missing are no error here: `check_dataset_structure` reports them
+    all. Raises DatasetError for a dataset.json that is missing, malformed or asks for what is not supported.
+    """
+    folder = Path(folder)
+    source = folder / "dataset.json"
+    description = read_json(source, DatasetError)
+    if not isinstance(description, dict):
+        raise malformed(source, f"a {type(description).__name__}", "an object with named entries")
+    key = next((key for key in LAYOUTS if key in description), None)
+    if key is None:
+        raise malformed(source, "no channel names", f"one of the entries {', '.join(LAYOUTS)}")
+    channels = _channels(source, key, description[key])
+    labels = _labels(source, description.get("labels"))
+    listing = LAYOUTS[key](folder, description, len(channels))
+    if not listing.training and not listing.test:
+        raise malformed(source, "no cases", "images in imagesTr or imagesTs, or a list of them")
+    return Dataset(
+        name=folder.resolve().name,
+        folder=folder,
+        channels=channels,
+        labels=labels,
+        file_ending=listing.file_ending,
+        training=tuple(sorted(listing.training, key=lambda case: case.name)),
+        test=tuple(sorted(listing.test, key=lambda case: case.name)),
+        notes=(*listing.notes, *_count_notes(source, description, listing)),
+    )
+
+
+def _channels(source: Path, key: str, names: Any) -> tuple[str, ...]:
+    """Channel names in the order of their numbers; {"0": "CT"}, or a list of names."""
+    if isinstance(names, list):
+        names = {str(number): name for number, name in enumerate(names)}
+    if not isinstance(names, dict) or not names or {str(n) for n in range(len(names))} != set(names):
+        raise malformed(source, f"{key} {names!r}", 'names numbered from 0 without gaps, such as {"0": "CT"}')
+    return tuple(str(names[str(number)]) for number in range(len(names)))
+
+
+def _labels(source: Path, declared: Any) -> dict[str, int]:
+    """Names to values, background first, from {"0": "background"} (Decathlon) or {"background": 0} (nnU-Net)."""
+    if not isinstance(declared, dict) or not declared:
+        raise malformed(source, f"labels {declared!r}", 'names and values, such as {"background": 0, "tumour": 1}')
+    pairs = [_label_pair(source, name, value) for name, value in declared.items()]
+    labels = dict(sorted(pairs, key=lambda pair: (pair[1] != _BACKGROUND, pair[1])))
+    if len(labels) < len(pairs) or len(set(labels.values())) < len(pairs):
+        raise malformed(source, f"labels with a name or value twice ({declared})", "one name for each value")
+    if _BACKGROUND not in labels.values() or len(labels) < 2:
+        raise malformed(source, f"label values {sorted(labels.values())}", "background 0 and at least one other")
+    return labels
+
+
+def _label_pair(source: Path, name: str, value: Any) -> tuple[str, int]:
+    if isinstance(value, list):
+        raise malformed(
+            source, f"the region {name!r} of values {value}", "one value per label; regions are not supported"
+        )
+    if isinstance(value, str) and name.lstrip("-").isdigit():
+        name, value = value, int(name)
+    if name.lower() == "ignore":
+        raise malformed(source, "an ignore label", "labels without one; ignore labels are not supported")
+    if isinstance(value, str) and value.lstrip("-").isdigit():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise malformed(source, f"label {name!r} with value {value!r}", "an integer value")
+    return name, value
+
+
+def _count_notes(source: Path, description: Mapping[str, Any], listing: Listing) -> list[Problem]:
+    promised, found = description.get("numTraining"), len(listing.training)
+    if promised in (None, found):
+        return []
+    return [Problem("", str(source), f"{found} training cases", f"numTraining {promised}", "Correct either.", "note")]
