@@ -12,15 +12,13 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
-from scipy import ndimage
 
 from msseg.preprocessing.label_vote import AxisTaps, vote
 
 ANISOTROPY_LIMIT = 3.0
 """Beyond this ratio of coarsest to finest spacing the coarse axis is resampled apart (nnU-Net's threshold)."""
 
-_EDGE_PADDING = 12  # the cubic prefilter decays by 0.27 a voxel: what lies 12 beyond the edge weighs less than 1e-6
-_CUBIC_REACH = 13  # half width outside which a cubic's weights are below 1e-7, under float32's own rounding
+_CUBIC_REACH = 14  # the cubic's weights fall by 0.27 a voxel: beyond this reach all together are below 1e-7
 _BLOCK_ROWS = 32  # measured on 500 x 430 x 100: 0.9 s; 1.4 s with 128 rows, 3.1 s with the whole matrix at once
 
 
@@ -99,14 +97,24 @@ def _linear_taps(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cubic_weights(n_in: int, n_out: int) -> np.ndarray:
-    """Spline coefficients of every unit impulse (edges repeated), read at the new positions by four taps."""
-    impulses = np.pad(np.eye(n_in), ((_EDGE_PADDING, _EDGE_PADDING), (0, 0)), mode="edge")
-    coefficients = ndimage.spline_filter1d(impulses, order=3, axis=0, mode="nearest")
-    position = sample_positions(n_in, n_out) + _EDGE_PADDING
+    """The cardinal cubic spline at the new positions; what falls beyond an edge counts for the edge voxel.
+
+    Coefficients of the spline through a unit impulse are sqrt(3) z^|k|, z = sqrt(3) - 2 (Unser 1999, "Splines: a
+    perfect fit for signal and image processing", IEEE Signal Processing Magazine 16(6)); four taps read it.
+    """
+    knots = np.arange(-_CUBIC_REACH, n_in + _CUBIC_REACH)
+    coefficients = np.sqrt(3) * (np.sqrt(3) - 2) ** np.abs(knots[:, None] - knots)
+    position = sample_positions(n_in, n_out) + _CUBIC_REACH
     lower = np.floor(position).astype(np.intp)
     t = (position - lower)[:, None]
     taps = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (1 - t) ** 3 - 6 * (1 - t) ** 2 + 4, t**3)
-    return sum(tap / 6 * coefficients[lower + shift] for tap, shift in zip(taps, (-1, 0, 1, 2), strict=True))
+    cardinal = np.zeros((n_out, len(knots)))
+    for shift, tap in enumerate(taps, start=-1):
+        cardinal += tap / 6 * coefficients[lower + shift]
+    weights = cardinal[:, _CUBIC_REACH:-_CUBIC_REACH].copy()
+    weights[:, 0] += cardinal[:, :_CUBIC_REACH].sum(axis=1)
+    weights[:, -1] += cardinal[:, -_CUBIC_REACH:].sum(axis=1)
+    return weights
 
 
 _WEIGHTS = {0: _nearest_weights, 1: _linear_weights, 3: _cubic_weights}
