@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from msseg.data.cases import Case, find_images
+from msseg.data.geometry import Geometry
+from msseg.data.image import read_label, write_image
+from msseg.data.problems import Problem
+from msseg.errors import DatasetError
+from msseg.inference.folder import output_path, predict_folder
+from msseg.inference.predictor import Predictor
+
+
+def write_case(folder: Path, name: str, value: float, channels: int = 1) -> np.ndarray:
+    image = np.zeros((channels, 6, 9, 10), np.float32)
+    image[:, 1:4, 2:5, 3:6] = value
+    geometry = Geometry((6, 9, 10), (1.0, 1.0, 1.0), origin_mm=(-3.0, 5.5, 20.0))
+    write_image(folder / name, image, geometry)
+    return image[0]
+
+
+@pytest.fixture
+def predictor(threshold_model) -> Predictor:
+    return Predictor(threshold_model, torch.device("cpu"))
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    folder = tmp_path / "images"
+    write_case(folder, "a_0000.nii.gz", 1.0)
+    (folder / "b_0000.nii.gz").write_bytes(b"no image at all")
+    write_case(folder, "c.nrrd", 2.0)
+    write_case(folder, "d.nii.gz", 1.0, channels=2)
+    return folder
+
+
+def test_one_broken_file_is_reported_and_the_others_are_written(images, predictor, tmp_path):
+    cases, _ = find_images(images, channels=1)
+    report = predict_folder(predictor, cases, tmp_path / "out", quiet=True)
+    assert report.written == ("a", "c") and report.skipped == () and set(report.failed) == {"b", "d"}
+    assert "b_0000.nii.gz" in report.failed["b"]
+    assert "2 channels; the model expects 1" in report.failed["d"]
+    assert not report.is_complete
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nrrd"]
+    for name, value in [("a.nii.gz", 3), ("c.nrrd", 7)]:
+        label, geometry = read_label(tmp_path / "out" / name)
+        assert np.count_nonzero(label == value) == 27 == np.count_nonzero(label)
+        assert geometry.origin_mm == pytest.approx((-3.0, 5.5, 20.0))
+
+
+def test_existing_outputs_are_skipped_unless_overwritten(images, predictor, tmp_path):
+    cases = [Case("a", (images / "a_0000.nii.gz",)), Case("c", (images / "c.nrrd",))]
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.nii.gz").write_bytes(b"from an earlier run")
+    report = predict_folder(predictor, cases, out, quiet=True)
+    assert report.written == ("c",) and report.skipped == ("a",) and report.is_complete
+    assert (out / "a.nii.gz").read_bytes() == b"from an earlier run"
+    report = predict_folder(predictor, cases, out, overwrite=True, quiet=True)
+    assert report.written == ("a", "c") and report.skipped == ()
+    assert np.count_nonzero(read_label(out / "a.nii.gz")[0]) == 27
+
+
+def test_a_stop_ends_the_work_and_says_what_is_left(images, predictor, tmp_path):
+    cases = [Case(name, (images / "a_0000.nii.gz",)) for name in ("one", "two", "three")]
+    asked = []
+
+    def in_the_second_case() -> bool:
+        asked.append(None)
+        return len(asked) > 3  # asked before each case and after each batch: in the midst of the second case
+
+    report = predict_folder(predictor, cases, tmp_path / "out", stop=in_the_second_case, quiet=True)
+    assert report.written == ("one",) and report.stopped == ("two", "three") and not report.is_complete
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["one.nii.gz"]
+
+
+def test_an_output_folder_that_would_replace_the_images_is_refused(images, predictor):
+    before = (images / "c.nrrd").read_bytes()
+    with pytest.raises(DatasetError, match=r"c\.nrrd: is an input image"):
+        predict_folder(predictor, [Case("c", (images / "c.nrrd",))], images, overwrite=True, quiet=True)
+    assert (images / "c.nrrd").read_bytes() == before
+
+
+def test_cases_that_failed_before_are_in_the_report(images, predictor, tmp_path):
+    problem = Problem("x", "x_0001.nii.gz", "no channel 0", "x or x_0000", "Add it.")
+    cases = [Case("a", (images / "a_0000.nii.gz",))]
+    report = predict_folder(predictor, cases, tmp_path / "out", problems=[problem], quiet=True)
+    assert report.failed == {"x": "x_0001.nii.gz: no channel 0; expected x or x_0000. Add it."}
+
+
+def test_more_cases_than_may_wait_are_all_written(images, predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr("msseg.inference.folder._WAITING_BYTES", 1)
+    cases = [Case(f"case_{number}", (images / "a_0000.nii.gz",)) for number in range(7)]
+    report = predict_folder(predictor, cases, tmp_path / "out", workers=3, quiet=True)
+    assert report.written == tuple(case.name for case in cases)
+
+
+def test_an_output_has_the_ending_of_its_image_or_the_single_file_form(tmp_path):
+    assert output_path(Case("x", (Path("in/x_0000.nii"),)), tmp_path).name == "x.nii"
+    assert output_path(Case("x", (Path("in/x.mhd"),)), tmp_path).name == "x.mha"
