@@ -20,6 +20,7 @@ Result = TypeVar("Result")
 # One thread a worker: the pool already fills the cores, and BLAS threads on top of it slow all of them down.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _SUBMITTED_PER_WORKER = 3
+_DEATHS_TO_GIVE_UP = 3
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def map_cases(
     """Pairs of item and outcome, as they finish.
 
     One worker and no executor runs in this process. Should a worker of the own pool be killed, the unfinished
-    items are run again one at a time, each in a fresh process, so that only the item that kills it fails
-    (ResourceError in its outcome).
+    items are run again by one worker, so that only the item that kills it fails (ResourceError in its outcome).
+    Raises ResourceError where item after item kills the worker.
     """
     if executor is not None:
         yield from _map_with(executor, function, items, window=_SUBMITTED_PER_WORKER * max(workers, 1))
@@ -78,9 +79,29 @@ def _map_locally(
                 finished.add(index)
                 yield item, outcome
     except BrokenProcessPool:
-        for index, item in indexed:
-            if index not in finished:
-                yield item, _run_in_own_process(function, item)
+        left = [item for index, item in indexed if index not in finished]
+        yield from _map_one_by_one(function, left)
+
+
+def _map_one_by_one(
+    function: Callable[[Item], Result], items: Sequence[Item]
+) -> Iterator[tuple[Item, Outcome[Result]]]:
+    """Pairs from a single worker that is replaced whenever an item kills it, so that the item is known."""
+    queue = list(items)
+    deaths_in_a_row = 0
+    while queue:
+        try:
+            with case_executor(1) as pool:
+                while queue:
+                    outcome = _outcome(pool.submit(function, queue[0]))
+                    deaths_in_a_row = 0
+                    yield queue.pop(0), outcome
+        except BrokenProcessPool:
+            deaths_in_a_row += 1
+            if deaths_in_a_row == _DEATHS_TO_GIVE_UP:
+                raise ResourceError(WORKERS_KEEP_DYING) from None
+            item = queue.pop(0)
+            yield item, Outcome(error=ResourceError(f"{_name(item)}: {WORKER_KILLED}"))
 
 
 @dataclass(frozen=True)
@@ -126,17 +147,13 @@ def _run(function: Callable[[Item], Result], item: Item) -> Outcome[Result]:
         return Outcome(error=error)
 
 
-def _run_in_own_process(function: Callable[[Item], Result], item: Item) -> Outcome[Result]:
-    try:
-        with case_executor(1) as pool:
-            return _outcome(pool.submit(function, item))
-    except BrokenProcessPool:
-        return Outcome(error=ResourceError(f"{_name(item)}: {WORKER_KILLED}"))
-
-
 WORKER_KILLED = (
     "the worker process that handled it was killed, most likely because memory ran out. "
     "Free memory or use fewer --workers, then run the same command again; finished cases are kept."
+)
+WORKERS_KEEP_DYING = (
+    f"worker processes died {_DEATHS_TO_GIVE_UP} times in a row. Free memory and run the same command again; a script "
+    "that calls this as a library must start its work under `if __name__ == '__main__':`."
 )
 
 

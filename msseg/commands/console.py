@@ -74,6 +74,20 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto|cpu|cuda|cuda:N|mps (default: auto)")
 
 
+def add_planning(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--memory", type=byte_size, metavar="SIZE", help="what training may take (default: 8GB)")
+    parser.add_argument("--network", help="network to plan for (default: the planner's choice)")
+    parser.add_argument("--grow", choices=("patch", "batch"), help="what more memory buys (default: patch)")
+
+
+def add_group_by(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--group-by",
+        metavar="PATTERN",
+        help="regular expression whose match in a case name is the patient, such as 'patient\\d+': no patient is split",
+    )
+
+
 def positive_int(text: str) -> int:
     value = int(text)
     if value < 1:

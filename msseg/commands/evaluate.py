@@ -1,0 +1,58 @@
+"""msseg_evaluate -p pred/ -r ref/: compare segmentations with references."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from msseg.commands import console
+
+EPILOG = """\
+examples:
+  msseg_evaluate -p segmentations/ -r labelsTs/
+  msseg_evaluate -p segmentations/ -r labelsTs/ --labels '{"kidney": 1, "tumour": 2}' --tolerance-mm 2
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0 where every reference had a prediction and every pair was measured."""
+    parser = console.make_parser(
+        "msseg_evaluate",
+        "Dice, Jaccard, accuracy, precision, recall, Hausdorff, HD95, ASSD and NSD per label and case.\n"
+        "Writes evaluation.json and evaluation.csv into the folder of the predictions, and prints a table.",
+        EPILOG,
+    )
+    parser.add_argument("-p", "--predictions", required=True, metavar="DIR", help="folder of segmentations")
+    parser.add_argument("-r", "--references", required=True, metavar="DIR", help="folder of reference labels")
+    parser.add_argument("-o", "--output", metavar="FILE", help="where the JSON goes (the CSV beside it)")
+    parser.add_argument("--labels", type=_labels, metavar="JSON", help="names and values (default: from dataset.json)")
+    parser.add_argument("--tolerance-mm", type=float, default=1.0, help="tolerance of the NSD (default: 1 mm)")
+    console.add_workers(parser)
+    return console.run(parser, _run, argv)
+
+
+def _labels(text: str) -> dict[str, int]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict) or not all(isinstance(number, int) for number in value.values()):
+        raise argparse.ArgumentTypeError(f'{text}: expected JSON such as {{"kidney": 1, "tumour": 2}}')
+    return value
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from msseg.evaluation.tables import evaluation_table
+    from msseg.pipeline.evaluation import evaluate
+
+    evaluation = evaluate(
+        arguments.predictions,
+        arguments.references,
+        labels=arguments.labels,
+        tolerance_mm=arguments.tolerance_mm,
+        output=arguments.output,
+        workers=arguments.workers,
+        quiet=arguments.quiet,
+    )
+    console.say(arguments, evaluation_table(evaluation))
+    return console.EXIT_DONE if evaluation.complete else console.EXIT_FAILED

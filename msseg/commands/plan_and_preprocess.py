@@ -1,0 +1,59 @@
+"""msseg_plan_and_preprocess TASK: check, fingerprint, plan, preprocess."""
+
+from __future__ import annotations
+
+import argparse
+
+from msseg.commands import console
+
+EPILOG = """\
+examples:
+  msseg_plan_and_preprocess /data/Task04_Hippocampus
+  msseg_plan_and_preprocess Task04_Hippocampus --check-only
+  msseg_plan_and_preprocess 4 --memory 16GB --explain
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0 where the data set is checked, planned and preprocessed as asked."""
+    parser = console.make_parser(
+        "msseg_plan_and_preprocess",
+        "Check a data set, measure it, plan the networks and preprocess the cases. Run again, it does what is missing.",
+        EPILOG,
+    )
+    console.add_task(parser)
+    console.add_root(parser)
+    console.add_workers(parser)
+    console.add_planning(parser)
+    parser.add_argument("--check-only", action="store_true", help="stop after the check")
+    parser.add_argument("--skip-broken", action="store_true", help="go on without the cases that fail the check")
+    parser.add_argument("--replan", action="store_true", help="plan anew even where plan.json was edited by hand")
+    parser.add_argument("--explain", action="store_true", help="print every decision of the plan with its reason")
+    console.add_group_by(parser)
+    return console.run(parser, _run, argv)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from msseg.pipeline.planning import PlanningOptions, plan_and_preprocess
+    from planning.explain import explain
+
+    report = plan_and_preprocess(
+        arguments.task,
+        root=arguments.root,
+        options=PlanningOptions(
+            memory_bytes=arguments.memory,
+            network=arguments.network,
+            grow=arguments.grow,
+            group_by=arguments.group_by,
+            check_only=arguments.check_only,
+            skip_broken=arguments.skip_broken,
+            replan=arguments.replan,
+        ),
+        workers=arguments.workers,
+        quiet=arguments.quiet,
+    )
+    if arguments.explain and report.plan is not None:
+        print(explain(report.plan))
+    if report.preprocessed is not None:
+        console.say(arguments, report.summary())
+    return console.EXIT_DONE if report.complete else console.EXIT_FAILED

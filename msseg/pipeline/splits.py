@@ -1,0 +1,66 @@
+"""The folds of a task, made once and kept beside its plan."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from msseg.errors import DatasetError
+from msseg.files import read_json, write_json
+from msseg.folders import Task
+from planning.splits import Split, make_splits
+
+ALL = "all"
+_LOG = logging.getLogger("msseg")
+
+
+def ensure_splits(task: Task, case_names: Sequence[str], group_by: str | None = None) -> list[Split]:
+    """The folds of these cases: those on disk where they still fit, else new ones, written.
+
+    `group_by` None keeps the grouping that the folds on disk were made with.
+    """
+    path = task.preprocessed / "splits.json"
+    stored: dict[str, Any] = read_json(path, DatasetError) if path.is_file() else {}
+    group_by = group_by if group_by is not None else stored.get("group_by")
+    if stored.get("cases") == sorted(case_names) and stored.get("group_by") == group_by:
+        return [Split(tuple(fold["train"]), tuple(fold["validation"]), fold["note"]) for fold in stored["folds"]]
+    splits = make_splits(case_names, groups=None if group_by is None else groups_of(case_names, group_by))
+    folds = [{"train": list(s.train), "validation": list(s.validation), "note": s.note} for s in splits]
+    write_json(path, {"group_by": group_by, "cases": sorted(case_names), "folds": folds})
+    for note in sorted({split.note for split in splits if split.note}):
+        _LOG.warning("splits: %s.", note)
+    return splits
+
+
+def groups_of(case_names: Sequence[str], pattern: str) -> dict[str, str]:
+    """Case name → group: the first group of the pattern's match in the name, or the whole match.
+
+    Raises DatasetError for a malformed pattern or a name in which it is not found.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as problem:
+        raise DatasetError(f"--group-by {pattern}: not a regular expression ({problem}).") from None
+    found = {name: compiled.search(name) for name in case_names}
+    lacking = sorted(name for name, match in found.items() if match is None)
+    if lacking:
+        raise DatasetError(
+            f"--group-by {pattern}: not found in {len(lacking)} case names ({', '.join(lacking[:3])}, …). "
+            "Give a pattern that matches in every name."
+        )
+    return {name: match.group(1 if compiled.groups else 0) for name, match in found.items() if match is not None}
+
+
+def split_of(splits: Sequence[Split], fold: str) -> Split:
+    """The split that FOLD means: `all` trains on every case and validates on none.
+
+    Raises DatasetError for a fold that does not exist.
+    """
+    if fold == ALL:
+        return Split(tuple(sorted({*splits[0].train, *splits[0].validation})), ())
+    if not fold.isdecimal() or int(fold) >= len(splits):
+        known = ", ".join(str(index) for index in range(len(splits)))
+        raise DatasetError(f"FOLD {fold}: no such fold; expected one of {known}, {ALL}.")
+    return splits[int(fold)]
