@@ -13,12 +13,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PLACES = {
-    "plan_and_preprocess": "msseg.pipeline",
-    "train": "msseg.pipeline",
-    "predict": "msseg.pipeline",
-    "evaluate": "msseg.pipeline",
-    "load_predictor": "msseg.pipeline",
+    "plan_and_preprocess": "msseg.pipeline.planning",
+    "PlanningOptions": "msseg.pipeline.planning",
+    "train": "msseg.pipeline.training",
+    "TrainingOptions": "msseg.pipeline.training",
+    "predict": "msseg.pipeline.prediction",
+    "load_predictor": "msseg.pipeline.prediction",
+    "PredictionOptions": "msseg.inference.predictor",
     "Predictor": "msseg.inference.predictor",
+    "evaluate": "msseg.pipeline.evaluation",
     "make_plan": "planning.planner",
     "MssegError": "msseg.errors",
     "DatasetError": "msseg.errors",

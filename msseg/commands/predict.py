@@ -30,7 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     console.add_root(parser)
     console.add_workers(parser)
     console.add_device(parser)
-    parser.add_argument("--step", type=float, default=0.5, help="tile distance as a share of the patch (default: 0.5)")
+    parser.add_argument(
+        "--step", type=console.share, default=0.5, help="tile distance as a share of the patch (default: 0.5)"
+    )
     parser.add_argument("--no-mirroring", action="store_true", help="one pass a tile instead of all mirrored ones")
     parser.add_argument(
         "--noise-repeats", type=int, default=0, metavar="N", help="further passes with Gaussian noise (default: 0)"
@@ -41,25 +43,29 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from msseg.pipeline.prediction import PredictionOptions, predict
+    from msseg.inference.predictor import PredictionOptions
+    from msseg.interrupts import stop_on_signals
+    from msseg.pipeline.prediction import predict, prediction_summary
 
-    report = predict(
-        arguments.input,
-        arguments.output,
-        model=arguments.model,
-        task=arguments.task,
-        root=arguments.root,
-        folds=arguments.folds,
-        options=PredictionOptions(
-            step=arguments.step,
-            mirror=not arguments.no_mirroring,
-            noise_repeats=arguments.noise_repeats,
+    with stop_on_signals() as stop:
+        report = predict(
+            arguments.input,
+            arguments.output,
+            model=arguments.model,
+            task=arguments.task,
+            root=arguments.root,
+            folds=arguments.folds,
+            options=PredictionOptions(
+                mirror=not arguments.no_mirroring, step=arguments.step, noise_repeats=arguments.noise_repeats
+            ),
             postprocess=not arguments.no_postprocessing,
             overwrite=arguments.overwrite,
-        ),
-        device=arguments.device,
-        workers=arguments.workers,
-        quiet=arguments.quiet,
-    )
-    console.say(arguments, report.summary())
-    return console.EXIT_DONE if report.complete else console.EXIT_FAILED
+            device=arguments.device,
+            workers=arguments.workers,
+            quiet=arguments.quiet,
+            stop=stop,
+        )
+    console.say(arguments, prediction_summary(report, arguments.output))
+    if stop.requested:
+        return console.EXIT_INTERRUPTED
+    return console.EXIT_DONE if report.is_complete else console.EXIT_FAILED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -34,6 +34,7 @@ __all__ = [
     "LabelMetrics",
     "evaluate_case",
     "evaluate_folder",
+    "evaluate_pairs",
     "evaluation_to_json",
     "gather",
     "measure_case",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 Outcomes = Iterable[tuple[Pair, Outcome[CaseMetrics]]]
+Watch = Callable[[Outcomes, int], Iterator[tuple[Pair, Outcome[CaseMetrics]]]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def evaluate_folder(
     options: EvaluationOptions | None = None,
     workers: int = 1,
     executor: Executor | None = None,
-    watch: Callable[[Outcomes, int], Iterator[tuple[Pair, Outcome[CaseMetrics]]]] | None = None,
+    watch: Watch | None = None,
 ) -> Evaluation:
     """The evaluation of every case that has a reference; missing and failed cases are named in it.
 
@@ -90,14 +92,28 @@ def evaluate_folder(
         )
     if labels is None:
         labels = labels_beside(reference_folder) or labels_found(pair.reference for pair in pairing.pairs)
+    return evaluate_pairs(pairing.pairs, labels, options, workers, executor, watch, pairing.missing, pairing.unexpected)
+
+
+def evaluate_pairs(
+    pairs: Sequence[Pair],
+    labels: Mapping[str, LabelValues],
+    options: EvaluationOptions | None = None,
+    workers: int = 1,
+    executor: Executor | None = None,
+    watch: Watch | None = None,
+    missing: Sequence[str] = (),
+    unexpected: Sequence[str] = (),
+) -> Evaluation:
+    """The evaluation of prediction and reference files that are paired already; a label of value 0 is left out."""
     labels = {name: values for name, values in labels.items() if values != 0}
     options = options or EvaluationOptions()
     measure = partial(_evaluate_pair, labels=labels, options=options)
-    outcomes: Outcomes = map_cases(measure, pairing.pairs, workers, executor)
+    outcomes: Outcomes = map_cases(measure, pairs, workers, executor)
     if watch is not None:
-        outcomes = watch(outcomes, len(pairing.pairs))
+        outcomes = watch(outcomes, len(pairs))
     cases, failed = _sorted_out(outcomes)
-    return gather(cases, labels, options, pairing.missing, failed, pairing.unexpected)
+    return gather(cases, labels, options, missing, failed, unexpected)
 
 
 def gather(

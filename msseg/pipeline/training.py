@@ -1,0 +1,176 @@
+"""From a planned and preprocessed task to a trained and validated fold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from msseg.data.store import stored_names
+from msseg.devices import resolve_device
+from msseg.errors import DatasetError, PlanError
+from msseg.evaluation.evaluate import Evaluation
+from msseg.evaluation.tables import evaluation_table
+from msseg.files import read_json
+from msseg.folders import Task, find_task, project_root
+from msseg.inference.sliding_window import predict_logits
+from msseg.interrupts import StopRequest
+from msseg.parallel import default_workers
+from msseg.pipeline.planning import load_plan
+from msseg.pipeline.splits import ensure_splits, split_of
+from msseg.pipeline.validation import validate_fold
+from msseg.training.job import TrainingJob, TrainingResult
+from msseg.training.loop import train_fold
+from msseg.training.recipes import default_recipe, recipe_named
+from msseg.training.validation import Segment
+from planning.fingerprint import fingerprint_from_json
+from planning.plan import Configuration, Plan
+from planning.planner import Budget, make_plan
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What the user asks of training; None leaves the choice to the plan and to the recipe.
+
+    `budget_s` bounds all of it, the validation at the end included. `restart` forgets what was trained before.
+    """
+
+    configuration: str | None = None
+    network: str | None = None
+    recipe: str | None = None
+    epochs: int | None = None
+    budget_s: float | None = None
+    seed: int = 0
+    restart: bool = False
+    group_by: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """How a fold's training ended; `validation` is None where it was stopped or the fold has no validation cases."""
+
+    model: Path
+    fold: str
+    result: TrainingResult
+    validation: Evaluation | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the fold is trained and every validation case is evaluated."""
+        return self.result.complete and (self.validation is None or self.validation.complete)
+
+    def summary(self) -> str:
+        """Lines for the end of the command."""
+        where = self.model / f"fold_{self.fold}"
+        if not self.result.complete:
+            return f"{where}: stopped at step {self.result.steps}. Run the same command again to go on."
+        lines = [f"{where}: trained ({self.result.ended}, {self.result.steps} steps)."]
+        if self.validation is not None:
+            lines += [f"Validation on {len(self.validation.cases)} cases:", evaluation_table(self.validation)]
+        return "\n".join(lines)
+
+
+def train(
+    task: str | os.PathLike[str],
+    fold: int | str,
+    root: str | os.PathLike[str] | None = None,
+    options: TrainingOptions | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    quiet: bool = True,
+    stop: StopRequest | None = None,
+) -> TrainingReport:
+    """Train one fold (0 to 4, or "all") of a preprocessed task, then predict and evaluate its validation cases.
+
+    Goes on where an earlier call stopped. Raises DatasetError where the task is not preprocessed or has no such
+    fold, PlanError for an unknown configuration, network or a plan that does not fit the preprocessed cases.
+    """
+    options = options or TrainingOptions()
+    workers = workers or default_workers()
+    place = find_task(os.fspath(task), project_root(root))
+    plan = plan_for_network(place, load_plan(place), options.network)
+    configuration = chosen_configuration(plan, options.configuration)
+    model = place.model(configuration.name, configuration.network)
+    stop = stop or StopRequest()
+    job = _job(place, plan, configuration, str(fold), options, resolve_device(device), workers)
+    result = train_fold(job, segment_maker(job), stop, (lambda _line: None) if quiet else None)
+    validation = None
+    if result.complete and job.split.validation:
+        validation = validate_fold(place, job, result, workers, quiet, stop)
+    return TrainingReport(model, str(fold), result, validation)
+
+
+def plan_for_network(task: Task, plan: Plan, network: str | None) -> Plan:
+    """The plan, with the configurations of another network from the same fingerprint and budget where one is named.
+
+    Spacing, axis order and normalisation stay as they are, so the preprocessed cases serve every network.
+    """
+    if network is None or network == plan.configurations[plan.default_configuration].network:
+        return plan
+    fingerprint = fingerprint_from_json(read_json(task.fingerprint_path, DatasetError), str(task.fingerprint_path))
+    other = make_plan(fingerprint, Budget(memory_bytes=plan.memory_bytes, network=network))
+    kept = {
+        name: replace(configuration, spacing_mm=plan.configurations[name].spacing_mm)
+        for name, configuration in other.configurations.items()
+        if name in plan.configurations
+    }
+    return replace(plan, configurations=kept, reasons=other.reasons)
+
+
+def chosen_configuration(plan: Plan, name: str | None) -> Configuration:
+    """The configuration called `name`, or the plan's default; PlanError lists the known ones."""
+    name = name or plan.default_configuration
+    if name not in plan.configurations:
+        raise PlanError(f"configuration {name}: not in the plan, which has {', '.join(plan.configurations)}.")
+    return plan.configurations[name]
+
+
+def segment_maker(job: TrainingJob) -> Callable[[nn.Module, Configuration], Segment]:
+    """What the trainer validates whole volumes with: the sliding window, each tile seen once, without mirrors."""
+    num_classes = len(job.plan.labels)
+
+    def make(network: nn.Module, configuration: Configuration) -> Segment:
+        def segment(image_czyx: np.ndarray) -> np.ndarray:
+            logits = predict_logits([network], image_czyx, configuration, num_classes, job.device, mirror=False)
+            return logits.argmax(0).to(torch.int16).cpu().numpy()
+
+        return segment
+
+    return make
+
+
+def _job(
+    place: Task,
+    plan: Plan,
+    configuration: Configuration,
+    fold: str,
+    options: TrainingOptions,
+    device: torch.device,
+    workers: int,
+) -> TrainingJob:
+    store = place.store(configuration.name)
+    names = stored_names(store)
+    if not names:
+        raise DatasetError(f"{store}: no preprocessed cases. Run msseg_plan_and_preprocess {place.name} first.")
+    has_budget = options.budget_s is not None
+    return TrainingJob(
+        store=store,
+        plan=plan,
+        configuration_name=configuration.name,
+        split=split_of(ensure_splits(place, names, options.group_by), fold),
+        fold=fold,
+        recipe=recipe_named(options.recipe) if options.recipe else default_recipe(has_budget),
+        folder=place.model(configuration.name, configuration.network) / f"fold_{fold}",
+        device=device,
+        workers=workers,
+        seed=options.seed,
+        epochs=options.epochs,
+        budget_s=options.budget_s,
+        final_validation_cost=2.0 ** len(configuration.mirror_axes),
+        restart=options.restart,
+    )
