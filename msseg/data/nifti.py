@@ -7,6 +7,7 @@ much on small files and never reaches the checksum at the end of a compressed fi
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 from typing import IO, Any
@@ -16,18 +17,19 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from msseg.data.geometry import Geometry, NiftiSpace
+from msseg.data.gunzip import GunzipReader
 from msseg.data.problems import FileError
 from msseg.data.raw import RawImage, check_is_image_file
 from msseg.files import atomic_path
 
 _HEADER_CLASSES = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 _SINGLE_FILE_MAGIC = (b"n+1", b"n+2")
-_Stream = gzip.GzipFile | IO[bytes]
 _RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 _MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # metres and micrometres; every other code is taken as mm
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_DEFLATE_RATIO = 1032  # zlib's documentation: no deflate stream expands further
-_CHUNK_BYTES = 1 << 24
+_Stream = GunzipReader | IO[bytes]
+_CHUNK_BYTES = 1 << 20
 _GZIP_LEVEL = 1  # label maps: 4 times as fast as level 6 for a file a third larger
 _MAX_NIFTI1_SIZE = 32767
 _EXPORT_AGAIN = "Export it again as a 3-D (or, with channels, 4-D) NIfTI image."
@@ -62,7 +64,7 @@ def write_nifti(path: Path, array_czyx: np.ndarray, geometry: Geometry) -> None:
             _write_all(file, header, data)
 
 
-def _write_all(stream: _Stream, header: Any, data: memoryview) -> None:
+def _write_all(stream: IO[bytes] | gzip.GzipFile, header: Any, data: memoryview) -> None:
     stream.write(header.binaryblock + b"\0\0\0\0")
     for start in range(0, len(data), _CHUNK_BYTES):
         stream.write(data[start : start + _CHUNK_BYTES])
@@ -78,7 +80,7 @@ def _open(path: Path) -> _Stream:
             "a gzip-compressed NIfTI file",
             "Copy it again, or name it .nii if it is not compressed.",
         )
-    return gzip.open(path) if is_gzip else path.open("rb")
+    return GunzipReader(path) if is_gzip else path.open("rb")
 
 
 def _read_header(path: Path, stream: _Stream) -> Any:
@@ -172,7 +174,7 @@ def _stored_type(path: Path, header: Any) -> np.dtype:
     code = int(header["datatype"])
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError:
+    except (HeaderDataError, KeyError):
         dtype = None
     if dtype is not None and dtype.kind in "uif":
         return dtype
@@ -188,18 +190,21 @@ def _stored_type(path: Path, header: Any) -> np.dtype:
 def _read_voxels(path: Path, stream: _Stream, header: Any, shape: tuple[int, ...]) -> np.ndarray:
     """The stored numbers (c, z, y, x); reads to the end of compressed data, so that its checksum is held."""
     dtype = _stored_type(path, header)
-    _check_size(path, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
-    stream.seek(max(int(header["vox_offset"]), header["sizeof_hdr"] + 4))
+    _check_size(path, math.prod(shape) * dtype.itemsize, isinstance(stream, GunzipReader))
+    offset = float(header["vox_offset"])
+    if not math.isfinite(offset):
+        raise _truncated(path, f"voxels at offset {offset}")
+    _read_exactly(path, stream, max(int(offset) - int(header["sizeof_hdr"]), 4))
     array = np.empty((shape[3] if len(shape) == 4 else 1, *shape[2::-1]), dtype)
     _read_into(path, stream, array.reshape(-1).view(np.uint8).data)
     _read_some(path, stream, 1)
     return array
 
 
-def _check_size(path: Path, num_bytes: int) -> None:
+def _check_size(path: Path, num_bytes: int, is_compressed: bool) -> None:
     """Refuse before the memory is taken what a file of this size cannot hold."""
     size = path.stat().st_size
-    if num_bytes > size * (_MAX_DEFLATE_RATIO if path.name.endswith(".gz") else 1):
+    if num_bytes > size * (_MAX_DEFLATE_RATIO if is_compressed else 1):
         raise _truncated(path, f"{size} bytes, too few for {num_bytes} bytes of voxels")
 
 
@@ -214,16 +219,20 @@ def _read_into(path: Path, stream: _Stream, target: memoryview) -> None:
 
 
 def _read_exactly(path: Path, stream: _Stream, count: int) -> bytes:
-    data = _read_some(path, stream, count)
-    if len(data) < count:
-        raise _truncated(path, f"ends after {len(data)} bytes, within the header")
-    return data
+    parts, left = [], count
+    while left:
+        part = _read_some(path, stream, left)
+        if not part:
+            raise _truncated(path, "ends within the header")
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
 
 
 def _read_some(path: Path, stream: _Stream, count: int) -> bytes:
     try:
         return stream.read(count)
-    except (EOFError, zlib.error, OSError) as problem:  # gzip.BadGzipFile is an OSError
+    except (EOFError, zlib.error, OSError) as problem:
         raise _truncated(path, f"damaged or cut off ({problem})") from None
 
 
