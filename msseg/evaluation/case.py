@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from msseg.data.geometry import grid_distance_mm
-from msseg.data.image import read_label
+from msseg.data.image import GRID_TOLERANCE_MM, read_label
 from msseg.errors import DatasetError
 from msseg.evaluation.overlap import (
     OVERLAP_METRICS,
@@ -28,7 +28,6 @@ from msseg.evaluation.surface import (
 )
 
 METRICS = (*OVERLAP_METRICS, *SURFACE_METRICS)
-GRID_TOLERANCE_MM = 1e-3
 
 # A label is one value in the file; a region is several, united (KiTS "kidney" = kidney and tumour).
 LabelValues = int | Sequence[int]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from msseg.data.image import IMAGE_ENDINGS, image_ending
 from msseg.errors import DatasetError
 
-LABEL_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".tif", ".tiff", ".png")
 _CHANNEL_SUFFIX = "_0000"
 
 
@@ -37,7 +37,7 @@ def pair_files(prediction_folder: Path, reference_folder: Path) -> Pairing:
     predictions, references = label_files(prediction_folder), label_files(reference_folder)
     if not references:
         raise DatasetError(
-            f"{reference_folder}: no label file found; expected names ending in {', '.join(LABEL_ENDINGS)}."
+            f"{reference_folder}: no label file found; expected names ending in {', '.join(IMAGE_ENDINGS)}."
         )
     chosen = {name: _counterpart(name, predictions) for name in references}
     pairs = tuple(
@@ -66,9 +66,8 @@ def label_files(folder: Path) -> dict[str, Path]:
 
 def _case_name(path: Path) -> str | None:
     """The file name without its image ending; None for hidden files and files of other kinds."""
-    lower = path.name.lower()
-    ending = next((ending for ending in LABEL_ENDINGS if lower.endswith(ending)), None)
-    return None if ending is None or lower.startswith(".") else path.name[: -len(ending)]
+    ending = image_ending(path)
+    return None if ending is None or path.name.startswith(".") else path.name[: -len(ending)]
 
 
 def _counterpart(name: str, candidates: dict[str, Path]) -> str | None:
