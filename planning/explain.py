@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
-from planning.plan import Plan, Reason
+from planning.plan import Configuration, Plan, Reason
 from planning.rules import GIGABYTE
 
 PAGE_WIDTH = 100
@@ -13,19 +14,34 @@ PAGE_WIDTH = 100
 def explain(plan: Plan) -> str:
     """A page with every decision of the plan and its reason, general ones first, then by configuration.
 
-    The reasons are those of planning; values edited by hand afterwards are not explained anew.
+    The reasons are those of planning; what was edited by hand since then shows in the first line of a configuration.
     """
     lines = [f"Plan for {plan.dataset_name}, {plan.memory_bytes / GIGABYTE:.3g} GB of memory"]
     headings = {"": "All configurations"} | {
         f"configurations.{name}.": f"Configuration {name}" for name in plan.configurations
     }
     for prefix, heading in headings.items():
-        chosen = [reason for reason in plan.reasons if _prefix(reason) == prefix]
-        if chosen:
-            lines += ["", heading, "-" * len(heading)]
-        for reason in chosen:
-            lines += _paragraph(reason.subject.removeprefix(prefix), reason)
+        lines += ["", heading, "-" * len(heading)]
+        if prefix:
+            lines += _summary(plan.configurations[prefix.split(".")[1]])
+        for reason in plan.reasons:
+            if _prefix(reason) == prefix:
+                lines += _paragraph(reason.subject.removeprefix(prefix), reason)
     return "\n".join(lines)
+
+
+def _summary(configuration: Configuration) -> list[str]:
+    """The values in force, which a hand may have edited since the reasons were written."""
+    patch, spacing = (product(values) for values in (configuration.patch_size, configuration.spacing_mm))
+    return [
+        f"  In force: {configuration.network}, {len(configuration.features)} levels, patch {patch} at {spacing} mm, "
+        f"batch {configuration.batch_size}.",
+    ]
+
+
+def product(values: Sequence[float]) -> str:
+    """`40 × 56 × 40`; fractions keep four digits."""
+    return " × ".join(f"{value:g}" if isinstance(value, int) else f"{value:.4g}" for value in values)
 
 
 def _prefix(reason: Reason) -> str:

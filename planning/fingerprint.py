@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -240,13 +241,16 @@ _PUBLISHED_INTENSITY_NAMES = {
 
 def _from_published(value: dict[str, Any], source: str) -> Fingerprint:
     """A fingerprint whose file tells its axis order in words and holds a single channel's statistics."""
-    reverse = "(x, y, z)" in str(value.get("axis_order", ""))
+    order = text(value.get("axis_order", "(z, y, x)"), f"{source}: axis_order")
+    reverse = "(x, y, z)" in order
+    if not reverse and "(z, y, x)" not in order:
+        raise refuse(f"{source}: axis_order", order, "a text with (x, y, z) or (z, y, x)")
     channels = mapping(text)(value.get("channels"), f"{source}: channels")
     cases = sequence(lambda one, place: _published_case(one, place, reverse))(value.get("cases"), f"{source}: cases")
     found = mapping(number)(value["foreground_intensity"], f"{source}: foreground_intensity")
     statistics = {ours: found.get(theirs) for ours, theirs in _PUBLISHED_INTENSITY_NAMES.items()}
     return Fingerprint(
-        dataset_name=text(value.get("name", "published fingerprint"), f"{source}: name"),
+        dataset_name=text(value.get("name", PurePath(source).stem), f"{source}: name"),
         channels=tuple(channels.values()),
         labels=mapping(integer)(value.get("labels"), f"{source}: labels"),
         cases=cases,
@@ -264,7 +268,7 @@ def _published_case(value: Any, place: str, reverse: bool) -> CaseFingerprint:
     step = -1 if reverse else 1
     shape = _shape(value.get("shape"), f"{place}.shape")[::step]
     spacing = _spacing(value.get("spacing_mm"), f"{place}.spacing_mm")[::step]
-    return CaseFingerprint(text(value.get("name", place), place), shape, spacing, shape)
+    return CaseFingerprint(text(value.get("name", place.rpartition(" ")[2]), f"{place}.name"), shape, spacing, shape)
 
 
 def _check(fingerprint: Fingerprint, source: str) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from planning import rules
+from planning.explain import product
 from planning.fingerprint import Fingerprint
 from planning.memory import training_bytes
 from planning.networks import NetworkRow
@@ -16,11 +17,6 @@ from planning.spacing import anisotropic_axis
 _NNUNET = "nnU-Net 2.8.1, default_experiment_planner.py"
 _TOPOLOGY = "nnU-Net 2.8.1, network_topology.py"
 _MSS = "Zhao et al., MSS U-Net (2020)"
-
-
-def product(values: Sequence[float]) -> str:
-    """`40 × 56 × 40`; fractions keep four digits."""
-    return " × ".join(f"{value:g}" if isinstance(value, int) else f"{value:.4g}" for value in values)
 
 
 def axes(order: Sequence[int], target: Target, planar: bool) -> Reason:

@@ -53,8 +53,10 @@ def reorder(values: Sequence, order: Sequence[int]) -> tuple:
 
 
 def new_shape(shape: Sequence[int], spacing_mm: Sequence[float], new_spacing_mm: Sequence[float]) -> tuple[int, ...]:
-    """The shape after resampling; halves round to the even neighbour."""
-    return tuple(round(old / new * size) for size, old, new in zip(shape, spacing_mm, new_spacing_mm, strict=True))
+    """The shape after resampling, at least 1; halves round to the even neighbour."""
+    return tuple(
+        max(1, round(old / new * size)) for size, old, new in zip(shape, spacing_mm, new_spacing_mm, strict=True)
+    )
 
 
 def median_new_shape(

@@ -1,0 +1,57 @@
+"""msseg_plan --fingerprint FILE: plan from a fingerprint alone, without any image."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from msseg.commands import console
+
+EPILOG = """\
+examples:
+  msseg_plan --fingerprint fingerprint.json --memory 16GB --explain
+  msseg_plan --fingerprint fingerprint.json --network plain_unet -o plan.json
+  msseg_plan --fingerprint fingerprint.json --memory 32GB --grow batch -o plan.json
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0 where a plan was made; it goes to --output, else to the terminal."""
+    parser = console.make_parser(
+        "msseg_plan",
+        "Plan networks, patches and batches from a fingerprint, without any image.\n"
+        "The plan is written to --output; without it, it is printed (--explain prints the readable page instead).",
+        EPILOG,
+    )
+    parser.add_argument("--fingerprint", type=Path, required=True, metavar="FILE", help="fingerprint as JSON")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="where the plan goes, as JSON")
+    parser.add_argument("--explain", action="store_true", help="print every decision with its reason")
+    console.add_planning(parser)
+    return console.run(parser, _run, argv)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from msseg.errors import PlanError
+    from msseg.files import read_json, write_json
+    from planning.explain import explain
+    from planning.fingerprint import fingerprint_from_json
+    from planning.plan import plan_to_json
+    from planning.planner import Budget, make_plan
+
+    fingerprint = fingerprint_from_json(read_json(arguments.fingerprint, PlanError), str(arguments.fingerprint))
+    default = Budget()
+    budget = Budget(
+        memory_bytes=arguments.memory or default.memory_bytes,
+        network=arguments.network or default.network,
+        grow=arguments.grow or default.grow,
+    )
+    plan = make_plan(fingerprint, budget)
+    if arguments.output is not None:
+        write_json(arguments.output, plan_to_json(plan))
+        console.say(arguments, f"{arguments.output}: plan for {plan.dataset_name} written.")
+    if arguments.explain:
+        print(explain(plan))
+    elif arguments.output is None:
+        print(json.dumps(plan_to_json(plan), indent=2, allow_nan=False))
+    return console.EXIT_DONE
