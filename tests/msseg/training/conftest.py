@@ -1,0 +1,106 @@
+"""A tiny task: six volumes in which class 1 is bright and class 2 is very bright, and a network of two levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from msseg.data.store import write_case
+from msseg.training.job import TrainingJob
+from msseg.training.recipes import Recipe
+from planning.plan import ChannelPlan, Configuration, Plan
+from planning.splits import Split
+
+SHAPE = (10, 12, 11)
+NAMES = tuple(f"case_{number}" for number in range(6))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for name in NAMES:
+        label = np.zeros(SHAPE, np.uint8)
+        label[2:6, 3:8, 3:8] = 1
+        label[6:9, 4:8, 4:8] = 2
+        image = (label + 0.2 * generator.standard_normal(SHAPE)).astype(np.float32)[None]
+        locations = {index: np.argwhere(label == index) for index in (1, 2)}
+        write_case(tmp_path / "store", name, image, label, locations, {}, key="k")
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def plan() -> Plan:
+    configuration = Configuration(
+        name="3d",
+        dimensions=3,
+        spacing_mm=(1.0, 1.0, 1.0),
+        median_shape=SHAPE,
+        patch_size=(8, 8, 8),
+        batch_size=2,
+        network="plain_unet",
+        features=(4, 8, 8),
+        strides=((2, 2, 2), (2, 2, 2)),
+        kernel_sizes=((3, 3, 3), (3, 3, 3), (3, 3, 3)),
+        convolutions_per_level=1,
+        supervision_weights=(0.6, 0.4),
+        batch_dice=True,
+        dummy_2d=False,
+        image_order=3,
+        label_order=1,
+        score_order=1,
+        mirror_axes=(0, 1, 2),
+    )
+    return Plan(
+        dataset_name="tiny",
+        channels=(ChannelPlan("MRI", "zscore", False, 0.0, 1.0, 0.0, 1.0),),
+        labels={"background": 0, "bright": 1, "brighter": 2},
+        axis_order=(0, 1, 2),
+        class_weights=(0.2, 0.4, 0.4),
+        configurations={"3d": configuration},
+        default_configuration="3d",
+        memory_bytes=1 << 30,
+    )
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return Recipe(
+        name="tiny",
+        optimiser="adamw",
+        learning_rate=1e-2,
+        weight_decay=1e-2,
+        schedule="cosine",
+        warmup=0.1,
+        loss="dice_ce",
+        augmentation="budget",
+        average_decay=0.9,
+        epochs=3,
+        steps_per_epoch=4,
+        validation_batches=1,
+        whole_volume_every=2,
+    )
+
+
+@pytest.fixture
+def make_job(store: Path, plan: Plan, recipe: Recipe, tmp_path: Path) -> Callable[..., TrainingJob]:
+    """A job on the tiny task, without workers; keyword arguments replace its fields."""
+
+    def make(**changes: object) -> TrainingJob:
+        values: dict[str, object] = {
+            "store": store,
+            "plan": plan,
+            "configuration_name": "3d",
+            "split": Split(NAMES[:4], NAMES[4:]),
+            "fold": "0",
+            "recipe": recipe,
+            "folder": tmp_path / "fold_0",
+            "device": torch.device("cpu"),
+            "workers": 0,
+        }
+        return TrainingJob(**{**values, **changes})  # type: ignore[arg-type]
+
+    return make
