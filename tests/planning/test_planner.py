@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+
+import pytest
+
+from planning.errors import PlanError
+from planning.plan import Configuration, plan_to_json
+from planning.planner import Budget, make_plan
+from planning.rules import GIGABYTE
+
+
+def test_mss_unet_has_the_authors_six_levels_and_plane(kits_like):
+    configuration = make_plan(kits_like).configurations["3d"]
+    assert configuration.network == "mss_unet"
+    assert configuration.features == (30, 60, 120, 240, 320, 320)
+    assert configuration.patch_size == (56, 192, 192)
+    assert configuration.batch_size == 2
+    assert configuration.supervision_weights == pytest.approx((0.4, 0.2, 0.2, 0.1, 0.1))
+    assert configuration.batch_dice
+
+
+def test_growing_the_batch_turns_four_times_the_memory_into_the_authors_batch(kits_like):
+    grown = make_plan(kits_like, Budget(32 * GIGABYTE, grow="batch")).configurations["3d"]
+    assert (grown.patch_size, grown.batch_size) == ((56, 192, 192), 8)
+
+
+def test_growing_the_patch_leaves_the_batch(kits_like):
+    grown = make_plan(kits_like, Budget(32 * GIGABYTE)).configurations["3d"]
+    assert grown.batch_size == 2
+    assert grown.patch_size > (56, 192, 192)
+
+
+@pytest.mark.parametrize("memory", [2 * GIGABYTE, 8 * GIGABYTE])
+def test_growth_does_not_matter_up_to_the_reference_memory(kits_like, memory):
+    patch, batch = (make_plan(kits_like, Budget(memory, grow=grow)).configurations for grow in ("patch", "batch"))
+    assert patch == batch
+
+
+def test_same_input_gives_the_same_plan_to_the_byte(kits_like):
+    first, second = (json.dumps(plan_to_json(make_plan(kits_like))) for _ in range(2))
+    assert first == second
+
+
+def test_the_order_of_the_cases_does_not_matter(make_fingerprint):
+    groups = [((40, 200, 220), (3.0, 0.8, 0.9), 3), ((60, 180, 210), (1.5, 0.7, 1.0), 4)]
+    assert make_plan(make_fingerprint(groups)) == make_plan(make_fingerprint(groups[::-1]))
+
+
+def test_patches_are_multiples_of_what_the_strides_need(make_fingerprint):
+    for shape in [(17, 90, 91), (33, 34, 35), (100, 250, 60)]:
+        for configuration in make_plan(make_fingerprint([(shape, (2.0, 1.0, 1.3), 9)])).configurations.values():
+            for axis, edge in enumerate(configuration.patch_size):
+                product = 1
+                for stride in configuration.strides:
+                    product *= stride[axis]
+                assert edge % product == 0
+
+
+def test_single_slices_get_a_2d_configuration_alone(make_fingerprint):
+    plan = make_plan(make_fingerprint([((1, 300, 280), (1.0, 0.5, 0.5), 10)]))
+    assert list(plan.configurations) == ["2d"] == [plan.default_configuration]
+
+
+def test_a_single_slice_along_a_fine_last_axis_still_comes_first(make_fingerprint):
+    plan = make_plan(make_fingerprint([((300, 280, 1), (0.5, 0.5, 0.1), 10)]))
+    assert plan.axis_order == (2, 0, 1)
+    assert list(plan.configurations) == ["2d"]
+
+
+def test_volumes_are_planned_in_3d_first(kits_like):
+    plan = make_plan(kits_like)
+    assert list(plan.configurations) == ["3d", "2d"]
+    assert plan.default_configuration == "3d"
+    assert plan.configurations["2d"].spacing_mm == plan.configurations["3d"].spacing_mm[1:]
+
+
+def test_images_too_small_to_pool_get_a_padded_patch_with_one_decoder_level(make_fingerprint):
+    configuration = make_plan(make_fingerprint([((7, 6, 5), (1.0, 1.0, 1.0), 4)])).configurations["3d"]
+    assert configuration.patch_size == (12, 12, 12)
+    assert configuration.strides == ((2, 2, 2),)
+    assert configuration.supervision_weights == (1.0,)
+
+
+def test_single_voxels_cannot_be_planned(make_fingerprint):
+    with pytest.raises(PlanError, match="more than a single voxel"):
+        make_plan(make_fingerprint([((1, 1, 1), (1.0, 1.0, 1.0), 4)]))
+
+
+def test_memory_that_no_patch_fits_is_an_error_that_tells_how_much_is_needed(kits_like):
+    with pytest.raises(PlanError, match=r"found 1e-06 GB, expected at least 0\.\d+ GB"):
+        make_plan(kits_like, Budget(1000))
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        (Budget(network="u_net"), "found 'u_net', expected one of mss_unet, plain_unet"),
+        (Budget(grow="both"), "found 'both', expected one of patch, batch"),
+        (Budget(memory_bytes=0), "found 0 bytes"),
+    ],
+)
+def test_a_budget_that_cannot_be_meant_is_refused(kits_like, budget, message):
+    with pytest.raises(PlanError, match=message):
+        make_plan(kits_like, budget)
+
+
+def test_dummy_2d_follows_the_proportions_of_the_patch(make_fingerprint):
+    flat = make_plan(make_fingerprint([((20, 320, 320), (3.6, 0.6, 0.6), 30)])).configurations
+    cube = make_plan(make_fingerprint([((90, 90, 90), (1.0, 1.0, 1.0), 30)])).configurations
+    assert flat["3d"].dummy_2d and not flat["2d"].dummy_2d
+    assert not cube["3d"].dummy_2d
+
+
+def test_class_weights_come_from_volumes_and_are_uniform_without(kits_like):
+    assert make_plan(kits_like).class_weights == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    cases = tuple(replace(case, voxels_per_class=(80_000, 20_000)) for case in kits_like.cases)
+    assert make_plan(replace(kits_like, cases=cases)).class_weights == pytest.approx((0.28, 0.28, 0.44), abs=0.005)
+
+
+def test_every_decision_has_its_reason(kits_like):
+    plan = make_plan(kits_like)
+    subjects = {reason.subject for reason in plan.reasons}
+    general = {"axis_order", "spacing_mm", "class_weights", "default_configuration", "channels[0].normalisation"}
+    # The spacing is explained once for all configurations, the features with the network, the orders together.
+    together = {"name", "dimensions", "spacing_mm", "median_shape", "features", "convolutions_per_level"}
+    decided = {field.name for field in fields(Configuration)} - together - {"label_order", "score_order"}
+    assert subjects == general | {f"configurations.{name}.{field}" for name in ("2d", "3d") for field in decided}
+    assert all(reason.decision and reason.because and reason.source for reason in plan.reasons)
