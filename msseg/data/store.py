@@ -158,7 +158,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     try:
         with path.open("rb") as stream:
             (length,) = _LENGTH.unpack(stream.read(_LENGTH.size))
-            header = json.loads(stream.read(length))
+            header = json.loads(stream.read(min(length, path.stat().st_size)))
         metadata = header["__metadata__"]
         end = max(entry["data_offsets"][1] for name, entry in header.items() if entry is not metadata)
         if metadata["format"] != _FORMAT or path.stat().st_size != _LENGTH.size + length + end:

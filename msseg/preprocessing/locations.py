@@ -54,9 +54,10 @@ def _flat_indices_per_class(slab: np.ndarray) -> Iterator[tuple[int, np.ndarray]
     foreground = np.flatnonzero(values > 0)
     classes = values[foreground]
     order = np.argsort(classes, kind="stable")
-    present, starts = np.unique(classes[order], return_index=True)
-    for index, part in zip(present, np.split(order, starts[1:]), strict=True):
-        yield int(index), foreground[part]
+    boundaries = np.flatnonzero(np.diff(classes[order])) + 1
+    for part in np.split(order, boundaries):
+        if len(part):
+            yield int(classes[part[0]]), foreground[part]
 
 
 def slabs(label: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
