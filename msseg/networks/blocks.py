@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from msseg.networks.norm_activation import InstanceNormLeakyReLU
 from msseg.networks.operators import OPERATORS
 
 
@@ -39,11 +40,10 @@ class ConvolutionUnit(nn.Module):
             padding=tuple(k // 2 for k in shape.kernel_size),
             bias=shape.bias,
         )
-        self.norm = NORMS[shape.norm](shape.dimensions, shape.out_channels)
-        self.activation = ACTIVATIONS[shape.activation]()
+        self.norm_activation = norm_activation(shape)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.activation(self.norm(self.convolution(x)))
+        result: torch.Tensor = self.norm_activation(self.convolution(x))
         return result
 
 
@@ -54,6 +54,14 @@ def plain_block(shape: BlockShape) -> nn.Module:
         ConvolutionUnit(shape, shape.in_channels, shape.stride),
         *(ConvolutionUnit(shape, shape.out_channels, ones) for _ in range(shape.convolutions - 1)),
     )
+
+
+def norm_activation(shape: BlockShape) -> nn.Module:
+    """The norm and the activation of a block: in one step where that exists, else one after the other."""
+    fused = FUSED.get((shape.norm, shape.activation))
+    if fused is not None:
+        return fused(shape.out_channels)
+    return nn.Sequential(NORMS[shape.norm](shape.dimensions, shape.out_channels), ACTIVATIONS[shape.activation]())
 
 
 def instance_norm(dimensions: int, channels: int) -> nn.Module:
@@ -69,3 +77,4 @@ def leaky_relu() -> nn.Module:
 BLOCKS: dict[str, Callable[[BlockShape], nn.Module]] = {"plain": plain_block}
 NORMS: dict[str, Callable[[int, int], nn.Module]] = {"instance": instance_norm}
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"leaky_relu": leaky_relu}
+FUSED: dict[tuple[str, str], Callable[[int], nn.Module]] = {("instance", "leaky_relu"): InstanceNormLeakyReLU}

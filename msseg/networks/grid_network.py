@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from msseg.networks.blocks import BLOCKS, BlockShape
+from msseg.networks.channels_last import channels_last, serves
 from msseg.networks.edges import DOWNS, UPS, Edge, EdgeShape, Same
 from msseg.networks.operators import OPERATORS
 from planning.grids import Grid, Node
@@ -58,6 +59,8 @@ class GridNetwork(nn.Module):
         return self._logits(x, self._main_steps, self.supervised[:1])[0]
 
     def _logits(self, x: torch.Tensor, steps: tuple[Step, ...], supervised: tuple[Node, ...]) -> list[torch.Tensor]:
+        if serves(x):
+            x = channels_last(x)
         features: dict[Node, torch.Tensor] = {}
         logits: dict[Node, torch.Tensor] = {}
         for step in steps:

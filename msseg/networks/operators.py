@@ -9,6 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from msseg.networks.convolutions import (
+    Convolution2d,
+    Convolution3d,
+    TransposedConvolution2d,
+    TransposedConvolution3d,
+)
+
 
 @dataclass(frozen=True)
 class Operators:
@@ -21,6 +28,6 @@ class Operators:
 
 
 OPERATORS = {
-    2: Operators(nn.Conv2d, nn.ConvTranspose2d, F.max_pool2d, "bilinear"),
-    3: Operators(nn.Conv3d, nn.ConvTranspose3d, F.max_pool3d, "trilinear"),
+    2: Operators(Convolution2d, TransposedConvolution2d, F.max_pool2d, "bilinear"),
+    3: Operators(Convolution3d, TransposedConvolution3d, F.max_pool3d, "trilinear"),
 }

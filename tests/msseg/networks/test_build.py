@@ -179,7 +179,7 @@ def test_first_weights_have_the_spread_of_kaiming_with_slope_one_hundredth() -> 
     weight = network.nodes["3_0"][1].convolution.weight
     assert weight.std().item() == pytest.approx((2 / (1 + 0.01**2) / (240 * 27)) ** 0.5, rel=0.01)
     assert network.nodes["3_0"][1].convolution.bias.abs().max() == 0
-    assert torch.equal(network.nodes["3_0"][1].norm.weight, torch.ones(240))
+    assert torch.equal(network.nodes["3_0"][1].norm_activation.weight, torch.ones(240))
 
 
 def test_state_dict_makes_a_round_trip() -> None:

@@ -1,0 +1,101 @@
+"""Each fast path against PyTorch's own operator with the same parameters, in float64 where rounding would blur it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from msseg.networks.channels_last import serves
+from msseg.networks.convolutions import (
+    Convolution2d,
+    Convolution3d,
+    TransposedConvolution2d,
+    TransposedConvolution3d,
+)
+from msseg.networks.norm_activation import InstanceNormLeakyReLU
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def assert_same(ours: nn.Module, reference: nn.Module, x: torch.Tensor) -> None:
+    """Equal results and gradients of input and parameters, in float64, to 1e-9 of the largest value."""
+    for seed, (mine, its) in enumerate(zip(ours.parameters(), reference.parameters(), strict=True)):
+        value = random(*its.shape, seed=seed + 1)
+        mine.data, its.data = value.clone(), value.clone()
+    compared = []
+    for module in (ours, reference):
+        leaf = x.clone().requires_grad_()
+        y = module(leaf)
+        gradients = torch.autograd.grad(y, (leaf, *module.parameters()), random(*y.shape, seed=99))
+        compared.append((y, *gradients))
+    for mine, its in zip(*compared, strict=True):
+        torch.testing.assert_close(mine, its, rtol=0, atol=1e-9 * its.abs().max().item())
+
+
+@pytest.mark.parametrize("depth", [3, 4, 5, 6, 7, 8, 13])
+def test_winograd_convolution_equals_the_direct_one_at_any_depth(depth: int) -> None:
+    assert_same(Convolution3d(8, 9, 3, padding=1), nn.Conv3d(8, 9, 3, padding=1), random(2, 8, depth, 3, 5))
+
+
+def test_winograd_convolution_keeps_single_precision() -> None:
+    x = random(1, 32, 12, 6, 6)
+    ours = Convolution3d(32, 32, 3, padding=1)
+    exact = torch.nn.functional.conv3d(x, ours.weight.double(), ours.bias.double(), padding=1)
+    assert (ours(x.float()) - exact).abs().max() < 1e-5 * exact.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride", "padding"),
+    [(8, 1, 1, 0), (8, 3, 2, 1), (8, (1, 3, 3), 1, (0, 1, 1)), (1, 3, 1, 1)],
+)
+def test_other_3d_convolutions_equal_the_stock_ones(channels: int, kernel: int, stride: int, padding: int) -> None:
+    assert_same(
+        Convolution3d(channels, 9, kernel, stride, padding),
+        nn.Conv3d(channels, 9, kernel, stride, padding),
+        random(2, channels, 5, 4, 6),
+    )
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_pointwise_2d_convolution_equals_the_stock_one(bias: bool) -> None:
+    assert_same(Convolution2d(4, 3, 1, bias=bias), nn.Conv2d(4, 3, 1, bias=bias), random(2, 4, 5, 6))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_transposed_convolutions_equal_the_stock_ones(bias: bool) -> None:
+    factor = (1, 2, 3)
+    assert_same(
+        TransposedConvolution3d(4, 5, factor, stride=factor, bias=bias),
+        nn.ConvTranspose3d(4, 5, factor, stride=factor, bias=bias),
+        random(2, 4, 3, 2, 4),
+    )
+    assert_same(
+        TransposedConvolution2d(4, 5, (2, 1), stride=(2, 1), bias=bias),
+        nn.ConvTranspose2d(4, 5, (2, 1), stride=(2, 1), bias=bias),
+        random(2, 4, 3, 2),
+    )
+
+
+@pytest.mark.parametrize("spatial", [(5, 6), (3, 5, 6)])
+def test_norm_with_activation_equals_the_two_stock_modules(spatial: tuple[int, ...]) -> None:
+    norm = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[len(spatial)]
+    reference = nn.Sequential(norm(4, eps=1e-5, affine=True), nn.LeakyReLU(0.01)).double()
+    assert_same(InstanceNormLeakyReLU(4), reference, random(2, 4, *spatial) + 3)
+
+
+def test_norm_keeps_its_digits_where_the_mean_is_far_from_zero() -> None:
+    x = random(1, 2, 40, 40, 40) + 1000
+    exact = torch.nn.functional.leaky_relu(torch.nn.functional.instance_norm(x, eps=1e-5), 0.01)
+    assert (InstanceNormLeakyReLU(2)(x.float()) - exact).abs().max() < 1e-3
+
+
+def test_fast_paths_stand_aside_for_autocast_and_half_precision() -> None:
+    x = torch.zeros(1, 8, 4, 4, 4)
+    assert serves(x)
+    assert not serves(x.bfloat16())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not serves(x)
+        assert Convolution3d(8, 8, 3, padding=1)(x).dtype == torch.bfloat16
