@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 _COMPRESSED_CHUNK_BYTES = 1 << 17
-_WITH_GZIP_HEADER = zlib.MAX_WBITS | 16
+WITH_GZIP_HEADER = zlib.MAX_WBITS | 16
 
 
 class GunzipReader:
@@ -18,7 +18,7 @@ class GunzipReader:
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
         self._pending = b""
-        self._inflate = zlib.decompressobj(_WITH_GZIP_HEADER)
+        self._inflate = zlib.decompressobj(WITH_GZIP_HEADER)
 
     def __enter__(self) -> GunzipReader:
         return self
@@ -52,6 +52,6 @@ class GunzipReader:
             if not chunk:
                 return False
             rest = chunk.lstrip(b"\0")
-        self._inflate = zlib.decompressobj(_WITH_GZIP_HEADER)
+        self._inflate = zlib.decompressobj(WITH_GZIP_HEADER)
         self._pending = rest
         return True

@@ -22,7 +22,7 @@ _INTEGER_TYPES = (np.uint8, np.int16, np.uint16, np.int32, np.int64)
 class _Format:
     read: Callable[[Path], RawImage]
     read_geometry: Callable[[Path], Geometry]
-    write: Callable[[Path, np.ndarray, Geometry], None]
+    write: Callable[[Path, np.ndarray, Geometry, bool], None]
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,12 @@ def write_label(path: Path, label_zyx: np.ndarray, geometry: Geometry) -> None:
         label = label.astype(np.uint8)
     elif label.dtype.itemsize == 8:
         label = label.astype(smallest_integer_type(int(label.min()), int(label.max())))
-    _write(Path(path), label[None], geometry)
+    _write(Path(path), label[None], geometry, is_label=True)
 
 
 def write_image(path: Path, image_czyx: np.ndarray, geometry: Geometry) -> None:
     """Write channels (c, z, y, x) as one file, 4-D where there are several, whole or not at all."""
-    _write(Path(path), np.asarray(image_czyx), geometry)
+    _write(Path(path), np.asarray(image_czyx), geometry, is_label=False)
 
 
 def check_same_grid(path: Path, geometry: Geometry, other_path: Path, other: Geometry) -> float:
@@ -192,7 +192,7 @@ def _read_raw(path: Path) -> RawImage:
     return _format_of(path).read(Path(path))
 
 
-def _write(path: Path, array_czyx: np.ndarray, geometry: Geometry) -> None:
+def _write(path: Path, array_czyx: np.ndarray, geometry: Geometry, is_label: bool) -> None:
     if array_czyx.shape[1:] != geometry.shape:
         raise DatasetError(
             f"{path}: an array of shape {array_czyx.shape[1:]} was to be written on a grid of shape {geometry.shape}."
@@ -200,7 +200,7 @@ def _write(path: Path, array_czyx: np.ndarray, geometry: Geometry) -> None:
     ending = image_ending(path)
     if ending in _SINGLE_FILE_ENDINGS:
         raise DatasetError(f"{path}: {ending} is two files; write {_SINGLE_FILE_ENDINGS[ending]} instead.")
-    _format_of(path).write(path, array_czyx, geometry)
+    _format_of(path).write(path, array_czyx, geometry, is_label)
 
 
 def _only_volume(path: Path, array_czyx: np.ndarray) -> np.ndarray:

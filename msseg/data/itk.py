@@ -38,8 +38,11 @@ def read_itk_geometry(path: Path) -> Geometry:
     return _geometry(path, _reader(path))
 
 
-def write_itk(path: Path, array_czyx: np.ndarray, geometry: Geometry) -> None:
-    """Write channels (c, z, y, x), 3-D where c is 1, compressed, with the geometry's spacing, origin and axes."""
+def write_itk(path: Path, array_czyx: np.ndarray, geometry: Geometry, is_label: bool) -> None:
+    """Write channels (c, z, y, x), 3-D where c is 1, compressed, with the geometry's spacing, origin and axes.
+
+    ITK compresses labels and images in one way; `is_label` chooses nothing here.
+    """
     sitk = _simple_itk()
     channels = len(array_czyx)
     image = sitk.GetImageFromArray(array_czyx if channels > 1 else array_czyx[0], isVector=False)

@@ -6,9 +6,10 @@ much on small files and never reaches the checksum at the end of a compressed fi
 
 from __future__ import annotations
 
-import gzip
+import itertools
 import math
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from msseg.data.geometry import Geometry, NiftiSpace
-from msseg.data.gunzip import GunzipReader
+from msseg.data.gunzip import WITH_GZIP_HEADER, GunzipReader
 from msseg.data.problems import FileError
 from msseg.data.raw import RawImage, check_is_image_file
 from msseg.files import atomic_path
@@ -30,7 +31,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_DEFLATE_RATIO = 1032  # zlib's documentation: no deflate stream expands further
 _Stream = GunzipReader | IO[bytes]
 _CHUNK_BYTES = 1 << 20
-_GZIP_LEVEL = 1  # label maps: 4 times as fast as level 6 for a file a third larger
+_GZIP_LEVEL = 1  # images: a third of the time of level 6, for a file 7 % larger
 _MAX_NIFTI1_SIZE = 32767
 _EXPORT_AGAIN = "Export it again as a 3-D (or, with channels, 4-D) NIfTI image."
 
@@ -52,22 +53,28 @@ def read_nifti_geometry(path: Path) -> Geometry:
         return _geometry(path, header, _stored_shape(path, header))
 
 
-def write_nifti(path: Path, array_czyx: np.ndarray, geometry: Geometry) -> None:
+def write_nifti(path: Path, array_czyx: np.ndarray, geometry: Geometry, is_label: bool) -> None:
     """Write channels (c, z, y, x), 3-D where c is 1, with exactly the spatial header the geometry was read with."""
     header = _header_for(array_czyx, geometry)
     data = np.ascontiguousarray(array_czyx).reshape(-1).view(np.uint8).data
+    chunks = (data[start : start + _CHUNK_BYTES] for start in range(0, len(data), _CHUNK_BYTES))
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        if path.name.endswith(".gz"):
-            with gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) as stream:
-                _write_all(stream, header, data)
-        else:
-            _write_all(file, header, data)
+        parts = itertools.chain([header.binaryblock + b"\0\0\0\0"], chunks)
+        for part in _compressed(parts, is_label) if path.name.lower().endswith(".gz") else parts:
+            file.write(part)
 
 
-def _write_all(stream: IO[bytes] | gzip.GzipFile, header: Any, data: memoryview) -> None:
-    stream.write(header.binaryblock + b"\0\0\0\0")
-    for start in range(0, len(data), _CHUNK_BYTES):
-        stream.write(data[start : start + _CHUNK_BYTES])
+def _compressed(parts: Iterable[bytes | memoryview], is_label: bool) -> Iterator[bytes]:
+    """A gzip stream without a time stamp, so that equal images make equal files.
+
+    Label maps are runs of equal bytes: deflate told so (Z_RLE) is as fast as level 1 on a 512³ label and leaves 178 KB
+    of it where level 1 leaves 688 and level 6, in twice the time, 187. Images it would leave five times larger.
+    """
+    strategy = zlib.Z_RLE if is_label else zlib.Z_DEFAULT_STRATEGY
+    deflate = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, WITH_GZIP_HEADER, zlib.DEF_MEM_LEVEL, strategy)
+    for part in parts:
+        yield deflate.compress(part)
+    yield deflate.flush()
 
 
 def _open(path: Path) -> _Stream:

@@ -74,7 +74,9 @@ def _common_folder(files: Sequence[str]) -> str:
 
 
 def _wrapped(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    cells = [textwrap.wrap(text, width) or [""] for text, width in zip(row, widths, strict=True)]
+    cells = [
+        textwrap.wrap(text, width, break_on_hyphens=False) or [""] for text, width in zip(row, widths, strict=True)
+    ]
     height = max(len(cell) for cell in cells)
     padded = [cell + [""] * (height - len(cell)) for cell in cells]
     return [

@@ -141,8 +141,8 @@ def test_a_label_of_reals_is_not_written(tmp_path):
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.nii.gz"
     write_label(path, np.ones(GRID.shape, np.uint8), GRID)
-    monkeypatch.setattr("gzip.GzipFile.write", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("msseg.data.nifti._compressed", lambda *_: iter([b"half", 1]))
+    with pytest.raises(TypeError):
         write_label(path, np.zeros(GRID.shape, np.uint8), GRID)
     monkeypatch.undo()
     assert read_label(path)[0].all()

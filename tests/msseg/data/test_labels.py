@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,16 @@ def test_a_label_larger_than_one_block_is_mapped_to_its_end():
     index = LabelMap((0, 255)).to_index(label)
     assert index[-1, -1, -1] == 1
     assert index.sum() == 1
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, 255)])
+def test_no_wide_copy_of_a_large_label_is_made(values):
+    label = np.zeros((256, 256, 256), np.uint8)  # 16 MB; its class indices another 16, and 64-bit ones would be 128
+    tracemalloc.start()
+    LabelMap(values).to_index(label)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 64 << 20
 
 
 def test_transposed_arrays_keep_their_places():
