@@ -9,7 +9,8 @@ from planning.plan import ChannelPlan
 
 def plan_channel(name: str, statistics: IntensityStatistics, relative_size_after_crop: float) -> ChannelPlan:
     """The normalisation of the channel `name`; names that are not a scheme's are intensities without a unit."""
-    scheme = rules.NORMALISATION_BY_CHANNEL.get(name.casefold(), rules.DEFAULT_NORMALISATION)
+    named = name.casefold()
+    scheme = named if named in rules.NORMALISATION_SCHEMES else rules.DEFAULT_NORMALISATION
     empty_margin = relative_size_after_crop < rules.MASKED_NORMALISATION_BELOW
     return ChannelPlan(
         name=name,

@@ -27,7 +27,7 @@ from planning.json_fields import (
     text,
 )
 from planning.networks import NETWORKS
-from planning.rules import NORMALISATION_SCHEMES, SPLINE_ORDERS
+from planning.rules import LABEL_ORDERS, NORMALISATION_SCHEMES, SPLINE_ORDERS
 from planning.topology import axis_factors
 
 PLAN_VERSION = 1
@@ -152,7 +152,7 @@ _read_configuration = record(
         "batch_dice": flag,
         "dummy_2d": flag,
         "image_order": _order,
-        "label_order": _order,
+        "label_order": one_of(*LABEL_ORDERS),
         "score_order": _order,
         "mirror_axes": sequence(at_least(0)),
     },

@@ -37,7 +37,7 @@ KERNEL_EDGE: Final = 3
 
 # Memory and batch.
 
-# Unit of memory in the tables below: a card sold as 8 GB is planned for 8e9 bytes.
+# Unit of memory: a card sold as 8 GB is planned for 8e9 bytes.
 GIGABYTE: Final = 10**9
 # Below two samples the statistics of a batch are those of one case. nnU-Net, UNet_min_batch_size.
 SMALLEST_BATCH: Final = 2
@@ -52,11 +52,12 @@ REFERENCE_FEATURE_VOXELS: Final = {2: 85_000_000, 3: 560_000_000}
 
 # A low-resolution stage.
 
-# It is wanted where the patch sees less than this share of the median image. nnU-Net, lowres_creation_threshold.
+# A low-resolution stage is wanted where the patch sees less than this share of the median image. nnU-Net,
+# lowres_creation_threshold.
 LOW_RESOLUTION_PATCH_SHARE: Final = 0.25
-# Step by which its spacing grows until the patch sees enough. nnU-Net.
+# The spacing of that stage grows by this factor until the patch sees enough. nnU-Net.
 LOW_RESOLUTION_SPACING_STEP: Final = 1.03
-# It is dropped where it saves less than this factor of voxels. nnU-Net.
+# That stage is dropped where it saves less than this factor of voxels. nnU-Net.
 LOW_RESOLUTION_SMALLEST_GAIN: Final = 2.0
 
 # Normalisation.
@@ -64,31 +65,25 @@ LOW_RESOLUTION_SMALLEST_GAIN: Final = 2.0
 # Below this median share of the image after the nonzero crop, z-scores are computed inside the nonzero mask: the empty
 # margin would otherwise dominate mean and deviation. nnU-Net.
 MASKED_NORMALISATION_BELOW: Final = 0.75
-# Scheme of a channel by its name, case-folded; other names mean arbitrary units. nnU-Net,
+# Schemes that a plan may name; a channel whose case-folded name is one of them gets it. nnU-Net,
 # map_channel_name_to_normalization.py.
-NORMALISATION_BY_CHANNEL: Final = {
-    "ct": "ct",
-    "nonorm": "nonorm",
-    "zscore": "zscore",
-    "rescale_to_0_1": "rescale_to_0_1",
-    "rgb_to_0_1": "rgb_to_0_1",
-}
-# Schemes that a plan may name. nnU-Net, default_normalization_schemes.py.
-NORMALISATION_SCHEMES: Final = tuple(NORMALISATION_BY_CHANNEL.values())
+NORMALISATION_SCHEMES: Final = ("ct", "nonorm", "zscore", "rescale_to_0_1", "rgb_to_0_1")
 # Intensities without a physical unit are comparable only within their own image. nnU-Net.
 DEFAULT_NORMALISATION: Final = "zscore"
 # Schemes that can leave the voxels outside the nonzero mask untouched. nnU-Net, default_normalization_schemes.py.
 MASKABLE_NORMALISATIONS: Final = ("zscore",)
 
-# Resampling: orders of the interpolating spline. nnU-Net, default_resampling.py.
+# Resampling: orders of the interpolating spline.
 
-# Orders that a plan may name: nearest, linear, cubic.
+# Orders that a plan may name for images and scores (nearest, linear, cubic): those that `msseg/preprocessing/resample.py` has.
 SPLINE_ORDERS: Final = (0, 1, 3)
-# Cubic: keeps edges sharp.
+# Orders that a plan may name for labels: a cubic spline overshoots and would put rims around them.
+LABEL_ORDERS: Final = (0, 1)
+# Cubic for images: keeps edges sharp. nnU-Net, default_resampling.py.
 IMAGE_ORDER: Final = 3
-# Linear on each label apart: no label is invented between two others.
+# Linear on each label apart: no label is invented between two others. nnU-Net, default_resampling.py.
 LABEL_ORDER: Final = 1
-# Linear: class scores must not overshoot.
+# Linear for class scores, which must not overshoot. nnU-Net, default_resampling.py.
 SCORE_ORDER: Final = 1
 
 # Augmentation.
@@ -99,8 +94,9 @@ DUMMY_2D_FACTOR: Final = 3.0
 
 # Class weights.
 
-# Weights fall with this power of a class's frequency. With kidney : tumour = 4 : 1 the cube root gives cross entropy
-# weights .28/.28/.44 and Dice weights .39/.61, the MSS U-Net paper's .28/.28/.44 and .4/.6 (section on the loss).
+# Weights fall with this power of a class's frequency, rule of this project. With kidney : tumour = 4 : 1 the cube root
+# gives cross entropy weights .28/.28/.44 and Dice weights .39/.61; the MSS U-Net paper has .28/.28/.44 and .4/.6.
 CLASS_WEIGHT_POWER: Final = 1 / 3
 # The rarest class weighs at most this many times the most frequent one; beyond it, gradients of a few voxels rule.
+# Rule of this project.
 LARGEST_CLASS_WEIGHT_RATIO: Final = 4.0
