@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import math
+
+import monai.losses
+import pytest
+import torch
+
+from msseg.losses import LOSSES, build_loss
+from planning.errors import PlanError
+
+EQUAL = (1.0, 1.0, 1.0)
+
+
+def logits_of(*probabilities: tuple[float, ...]) -> torch.Tensor:
+    """Logits (1, k, voxels) whose softmax gives these probabilities, one tuple a voxel."""
+    return torch.tensor(probabilities, dtype=torch.float32).log().T[None]
+
+
+def random_case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 3, 4, 5, 6, generator=generator)
+    return logits, torch.randint(0, 3, (2, 4, 5, 6), generator=generator)
+
+
+def test_exponential_logarithmic_dice_of_a_hand_worked_patch() -> None:
+    # Class 1: 2 * 0.5 / (0.5² + 0.25² + 1) = 16 / 21; class 2: 2 * 0.75 / (0.75² + 0.25² + 1) = 12 / 13.
+    logits = logits_of((0.25, 0.5, 0.25), (0.0 + 1e-12, 0.25, 0.75))
+    target = torch.tensor([[1, 2]])
+    loss = build_loss("exp_log_dice", (0.2, 0.4, 0.6), batch_dice=True)
+    expected = 0.4 * math.log(21 / 16) ** 0.3 + 0.6 * math.log(13 / 12) ** 0.3
+    assert loss(logits, target).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_class_that_the_reference_lacks_leaves_the_others_with_all_the_weight() -> None:
+    logits = logits_of((0.5, 0.25, 0.25), (0.25, 0.5, 0.25))
+    target = torch.tensor([[0, 1]])
+    loss = build_loss("exp_log_dice", (0.2, 0.4, 0.6), batch_dice=True)
+    similarity = 2 * 0.5 / (0.5**2 + 0.25**2 + 1)
+    assert loss(logits, target).item() == pytest.approx((-math.log(similarity)) ** 0.3, rel=1e-4)
+
+
+def test_weighted_cross_entropy_equals_pytorchs_and_that_of_monai() -> None:
+    logits, target = random_case()
+    weights = (0.28, 0.28, 0.44)
+    ours = build_loss("weighted_ce", weights, batch_dice=True)(logits, target)
+    torchs = torch.nn.functional.cross_entropy(logits, target, torch.tensor(weights))
+    torch.testing.assert_close(ours, torchs)
+    monais = monai.losses.DiceCELoss(to_onehot_y=True, softmax=True, lambda_dice=0.0, weight=torch.tensor(weights))
+    torch.testing.assert_close(ours, monais(logits, target[:, None]))
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_dice_ce_is_monais_less_one(batch_dice: bool) -> None:
+    logits, target = random_case()
+    reference = monai.losses.DiceCELoss(
+        include_background=False,
+        to_onehot_y=True,
+        softmax=True,
+        batch=batch_dice,
+        smooth_nr=1e-5,
+        smooth_dr=1e-5,
+    )
+    ours = build_loss("dice_ce", EQUAL, batch_dice)(logits, target)
+    torch.testing.assert_close(ours, reference(logits, target[:, None]) - 1)
+
+
+def test_dice_ce_takes_no_notice_of_the_class_weights() -> None:
+    logits, target = random_case()
+    losses = [build_loss("dice_ce", weights, False)(logits, target) for weights in (EQUAL, (0.1, 0.2, 0.7))]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_ignored_voxels_count_as_if_they_were_not_there(name: str, batch_dice: bool) -> None:
+    logits, target = random_case()
+    loss = build_loss(name, (0.2, 0.3, 0.5), batch_dice)
+    masked = target.clone()
+    masked[:, 2:] = -1
+    torch.testing.assert_close(loss(logits, masked), loss(logits[:, :, :2], target[:, :2]))
+
+
+def perfect(target: torch.Tensor, scale: float = 60.0) -> torch.Tensor:
+    return scale * torch.nn.functional.one_hot(target.clamp(min=0), 3).movedim(-1, 1).float()
+
+
+CASES = {
+    "perfect": lambda target: (perfect(target), target),
+    "opposite": lambda target: (perfect((target + 1) % 3), target),
+    "hugely opposite": lambda target: (perfect((target + 1) % 3, 1e4), target),
+    "class missing in the reference": lambda target: (perfect(target, 1.0), target.clamp(max=1)),
+    "background alone": lambda target: (perfect(target, 1.0), torch.zeros_like(target)),
+    "nothing labelled": lambda target: (perfect(target, 1.0), torch.full_like(target, -1)),
+    "one sample unlabelled": lambda target: (perfect(target, 1.0), torch.stack([target[0], target[1] * 0 - 1])),
+}
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_loss_and_gradient_are_finite(name: str, case: str, batch_dice: bool) -> None:
+    logits, target = CASES[case](random_case()[1])
+    logits = logits.clone().requires_grad_()
+    value = build_loss(name, (0.2, 0.3, 0.5), batch_dice)(logits, target)
+    value.backward()
+    assert value.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_class_missed_entirely_still_gets_a_gradient_from_dice() -> None:
+    target = torch.ones(1, 4, 4, 4, dtype=torch.int64)
+    logits = torch.zeros(1, 2, 4, 4, 4)
+    logits[:, 0] = 20.0
+    logits.requires_grad_()
+    build_loss("exp_log_dice", (0.5, 0.5), True)(logits, target).backward()
+    assert (logits.grad[:, 1] < 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_perfect_prediction_is_better_than_a_wrong_one(name: str) -> None:
+    target = random_case()[1]
+    loss = build_loss(name, EQUAL, True)
+    assert loss(perfect(target), target) < loss(perfect(target, 1.0), target) < loss(perfect(2 - target), target)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_half_precision_logits_inside_autocast_are_summed_in_single_precision(name: str) -> None:
+    logits, target = random_case()
+    logits = logits.bfloat16()
+    loss = build_loss(name, EQUAL, True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = loss(logits, target)
+    assert inside.dtype == torch.float32
+    assert inside == loss(logits.float(), target)
+
+
+def test_unknown_loss_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(PlanError, match=r"'dise'.*dice_ce"):
+        build_loss("dise", EQUAL, True)
