@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from planning import reasons, rules
 from planning.errors import PlanError
-from planning.explain import explain
 from planning.fingerprint import Fingerprint, class_volumes_mm3
 from planning.networks import DEFAULT_NETWORKS, NetworkRow, network_row
 from planning.normalisation import plan_channel
@@ -15,8 +14,6 @@ from planning.plan import Configuration, Plan, Reason, validate_plan
 from planning.sizing import Size, Target, fit, low_resolution
 from planning.spacing import axis_order, median_new_shape, reorder, target_spacing
 from planning.weights import SUPERVISION, class_weights, uniform_weights
-
-__all__ = ["GROW", "Budget", "explain", "make_plan"]
 
 # What memory beyond the reference buys.
 GROW = ("patch", "batch")

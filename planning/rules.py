@@ -75,7 +75,7 @@ MASKABLE_NORMALISATIONS: Final = ("zscore",)
 
 # Resampling: orders of the interpolating spline.
 
-# Orders that a plan may name for images and scores (nearest, linear, cubic): those that `msseg/preprocessing/resample.py` has.
+# Orders that a plan may name for images and scores, the ones there is a spline for: nearest, linear, cubic.
 SPLINE_ORDERS: Final = (0, 1, 3)
 # Orders that a plan may name for labels: a cubic spline overshoots and would put rims around them.
 LABEL_ORDERS: Final = (0, 1)

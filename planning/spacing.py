@@ -53,9 +53,13 @@ def reorder(values: Sequence, order: Sequence[int]) -> tuple:
 
 
 def new_shape(shape: Sequence[int], spacing_mm: Sequence[float], new_spacing_mm: Sequence[float]) -> tuple[int, ...]:
-    """The shape after resampling, at least 1; halves round to the even neighbour."""
+    """The shape after resampling; halves round to the even neighbour.
+
+    No axis vanishes, and a single slice stays one: its thickness says nothing of the slices beside it.
+    """
     return tuple(
-        max(1, round(old / new * size)) for size, old, new in zip(shape, spacing_mm, new_spacing_mm, strict=True)
+        1 if size == 1 else max(1, round(old / new * size))
+        for size, old, new in zip(shape, spacing_mm, new_spacing_mm, strict=True)
     )
 
 

@@ -8,6 +8,7 @@ the same medians; the answers are those for the full list.
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def kits19(test_data):
     if not path.is_file():
         pytest.skip(f"no {path}")
     return fingerprint_from_json(json.loads(path.read_text(encoding="utf-8")), str(path))
+
+
+def test_plain_unet_on_the_200_hippocampus_cases(test_data, make_fingerprint):
+    table = (test_data / "Task04_Hippocampus" / "cases.csv").read_text(encoding="utf-8")
+    shapes = [tuple(int(row[axis]) for axis in "zyx") for row in csv.DictReader(table.splitlines())]
+    assert len(shapes) == 200
+    fingerprint = make_fingerprint([(shape, (1.0, 1.0, 1.0), 1) for shape in shapes])
+    planned = make_plan(fingerprint, Budget(network="plain_unet")).configurations["3d"]
+    assert (planned.patch_size, planned.batch_size) == ((40, 56, 40), 7)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,11 @@ def test_a_single_slice_along_a_fine_last_axis_still_comes_first(make_fingerprin
     assert list(plan.configurations) == ["2d"]
 
 
+def test_single_slices_of_many_thicknesses_are_still_single_slices(make_fingerprint):
+    plan = make_plan(make_fingerprint([((1, 300, 280), (float(thickness), 0.5, 0.5), 2) for thickness in range(2, 11)]))
+    assert list(plan.configurations) == ["2d"]
+
+
 def test_volumes_are_planned_in_3d_first(kits_like):
     plan = make_plan(kits_like)
     assert list(plan.configurations) == ["3d", "2d"]

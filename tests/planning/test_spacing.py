@@ -50,7 +50,11 @@ def test_the_coarsest_or_single_slice_axis_comes_first(spacing, shape, order):
 
 
 def test_new_shape_keeps_the_extent_and_never_vanishes():
-    assert new_shape((100, 50, 1), (1.0, 2.0, 1.0), (2.0, 1.0, 5.0)) == (50, 100, 1)
+    assert new_shape((100, 50, 2), (1.0, 2.0, 1.0), (2.0, 1.0, 9.0)) == (50, 100, 1)
+
+
+def test_a_single_slice_stays_one():
+    assert new_shape((1, 8), (5.0, 1.0), (1.0, 1.0)) == (1, 8)
 
 
 def test_halves_round_to_the_even_neighbour():
