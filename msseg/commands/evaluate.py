@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from msseg.commands import console
 
@@ -27,6 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", metavar="FILE", help="where the JSON goes (the CSV beside it)")
     parser.add_argument("--labels", type=_labels, metavar="JSON", help="names and values (default: from dataset.json)")
     parser.add_argument("--tolerance-mm", type=float, default=1.0, help="tolerance of the NSD (default: 1 mm)")
+    parser.add_argument("--images", metavar="DIR", help="folder of the images, to draw the worst, median and best case")
+    parser.add_argument("--pictures", metavar="DIR", help="where the pictures go (default: pictures/ beside the JSON)")
     console.add_workers(parser)
     return console.run(parser, _run, argv)
 
@@ -43,7 +46,7 @@ def _labels(text: str) -> dict[str, int]:
 
 def _run(arguments: argparse.Namespace) -> int:
     from msseg.evaluation.tables import evaluation_table
-    from msseg.pipeline.evaluation import evaluate
+    from msseg.pipeline.evaluation import draw_pictures, evaluate
 
     evaluation = evaluate(
         arguments.predictions,
@@ -55,4 +58,9 @@ def _run(arguments: argparse.Namespace) -> int:
         quiet=arguments.quiet,
     )
     console.say(arguments, evaluation_table(evaluation))
+    if arguments.images:
+        beside = Path(arguments.output).parent if arguments.output else Path(arguments.predictions)
+        folder = arguments.pictures or beside / "pictures"
+        drawn = draw_pictures(evaluation, arguments.images, arguments.predictions, arguments.references, folder)
+        console.say(arguments, "Pictures: " + ", ".join(str(path) for path in drawn))
     return console.EXIT_DONE if evaluation.complete else console.EXIT_FAILED

@@ -8,9 +8,11 @@ from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
+from msseg.data.cases import find_images
 from msseg.evaluation.case import CaseMetrics, EvaluationOptions, LabelValues
 from msseg.evaluation.evaluate import Evaluation, Outcomes, evaluate_folder, write_evaluation
-from msseg.evaluation.pairs import Pair
+from msseg.evaluation.pairs import Pair, label_files
+from msseg.evaluation.pictures import draw_evaluation
 from msseg.parallel import Outcome, default_workers
 from msseg.progress import progress
 
@@ -40,6 +42,24 @@ def evaluate(
     )
     write_evaluation(evaluation, path, path.with_suffix(".csv"))
     return evaluation
+
+
+def draw_pictures(
+    evaluation: Evaluation,
+    images: str | os.PathLike[str],
+    predictions: str | os.PathLike[str],
+    references: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+) -> list[Path]:
+    """The PNG files, in `folder`, of the worst, median and best case: the image with both outlines of each label."""
+    cases, _ = find_images(Path(images), 1)
+    return draw_evaluation(
+        evaluation,
+        {case.name: case.image_paths for case in cases},
+        label_files(Path(predictions)),
+        label_files(Path(references)),
+        Path(folder),
+    )
 
 
 def _watch(quiet: bool, outcomes: Outcomes, total: int) -> Iterator[tuple[Pair, Outcome[CaseMetrics]]]:
