@@ -74,10 +74,10 @@ def not_negative(value: Any, place: str) -> float:
 
 
 def one_of(*choices: Any) -> Reader[Any]:
-    """A reader of one of the listed values."""
+    """A reader of one of the listed values, of the same type: `true` is not 1."""
 
     def read(value: Any, place: str) -> Any:
-        if isinstance(value, (list, dict)) or value not in choices:
+        if not any(type(value) is type(choice) and value == choice for choice in choices):
             raise refuse(place, value, "one of " + ", ".join(map(str, choices)))
         return value
 

@@ -82,7 +82,7 @@ def fit_patch(row: NetworkRow, target: Target, memory_bytes: int) -> tuple[Topol
 
 
 def first_topology(target: Target) -> Topology:
-    """The topology of the largest patch; images too small for a single pooling get a patch that is padded to one.
+    """The topology of the largest patch; where nothing can be pooled, the patch is padded until one axis can.
 
     Raises PlanError where the median image is a single voxel.
     """

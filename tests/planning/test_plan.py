@@ -101,6 +101,7 @@ def test_a_plan_edited_by_hand_is_honoured(written, path, value):
         ("configurations.3d.batch_dice", 1, "true or false"),
         ("configurations.3d.image_order", 2, "one of 0, 1, 3"),
         ("configurations.3d.label_order", 3, "one of 0, 1"),
+        ("configurations.3d.image_order", True, "found True, expected one of 0, 1, 3"),
         ("configurations.3d.image_order", [3], "one of 0, 1, 3"),
         ("reasons.0.because", "", "a non-empty text"),
     ],

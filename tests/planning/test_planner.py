@@ -21,6 +21,12 @@ def test_mss_unet_has_the_authors_six_levels_and_plane(kits_like):
     assert configuration.batch_dice
 
 
+def test_a_network_asked_for_is_planned_in_3d_and_2d(kits_like):
+    plan = make_plan(kits_like, Budget(network="mss_unet"))
+    assert {configuration.network for configuration in plan.configurations.values()} == {"mss_unet"}
+    assert plan.configurations["2d"].features == (30, 60, 120, 240, 480, 480, 480, 480)
+
+
 def test_growing_the_batch_turns_four_times_the_memory_into_the_authors_batch(kits_like):
     grown = make_plan(kits_like, Budget(32 * GIGABYTE, grow="batch")).configurations["3d"]
     assert (grown.patch_size, grown.batch_size) == ((56, 192, 192), 8)
