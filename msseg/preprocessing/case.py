@@ -70,11 +70,7 @@ def preprocess_case(
     The inputs are left as they are. The label holds class indices; it stays 0 outside the nonzero mask, where nnU-Net
     writes -1 and turns it back into 0 when it trains. Normalisation comes before resampling, so that the mask fits.
     """
-    if label_zyx is not None and label_zyx.shape != image_czyx.shape[1:]:
-        raise DatasetError(
-            f"The label has shape {label_zyx.shape}, but its image {image_czyx.shape[1:]}. "
-            "Export the label on the image's grid again."
-        )
+    _check_shapes(image_czyx, label_zyx)
     order = plan.axis_order
     image = image_czyx.transpose(0, *(axis + 1 for axis in order))
     before_mm = tuple(float(spacing_mm[axis]) for axis in order)
@@ -99,3 +95,11 @@ def preprocess_case(
         crop_box=tuple((side.start, side.stop) for side in box),
         locations={} if label is None else sample_locations(label),
     )
+
+
+def _check_shapes(image_czyx: np.ndarray, label_zyx: np.ndarray | None) -> None:
+    if label_zyx is not None and label_zyx.shape != image_czyx.shape[1:]:
+        raise DatasetError(
+            f"The label has shape {label_zyx.shape}, but its image {image_czyx.shape[1:]}. "
+            "Export the label on the image's grid again."
+        )
