@@ -15,6 +15,7 @@ from msseg.errors import DatasetError
 
 GRID_TOLERANCE_MM = 1e-3
 INTEGER_TOLERANCE = 1e-3
+_LARGEST_LABEL = 2**31 - 1
 _INTEGER_TYPES = (np.uint8, np.int16, np.uint16, np.int32, np.int64)
 
 
@@ -248,6 +249,9 @@ def _rounded(path: Path, stored_zyx: np.ndarray, slope: float, intercept: float)
     ends = np.array([stored_zyx.min(), stored_zyx.max()], dtype=np.float64) * slope + intercept
     if not np.isfinite(ends).all():
         raise FileError(path, "label values that are not finite", "integers", "Export the label again.")
+    if np.abs(ends).max() > _LARGEST_LABEL:
+        found = f"label values from {ends.min():.4g} to {ends.max():.4g}"
+        raise FileError(path, found, f"integers of at most {_LARGEST_LABEL}", "Export the label again.")
     label = np.empty(stored_zyx.shape, smallest_integer_type(*(int(end) for end in np.rint(np.sort(ends)))))
     for stored, target in zip(stored_zyx, label, strict=True):
         values = stored.astype(np.float64) * slope + intercept

@@ -10,20 +10,19 @@ import numpy as np
 from msseg.data.geometry import Geometry
 from msseg.data.problems import FileError
 from msseg.data.raw import RawImage, check_is_image_file
+from msseg.data.text_headers import check_meta_image_data, check_meta_image_header, check_nrrd_data
 from msseg.errors import ResourceError
 from msseg.files import atomic_path
 
+_META_IMAGE = (".mha", ".mhd")
 _COMPRESSION_LEVEL = 1
-_TEXT_HEADER_BYTES = 1 << 16
-_META_TYPE_BYTES = {
-    "CHAR": 1, "UCHAR": 1, "SHORT": 2, "USHORT": 2, "INT": 4, "UINT": 4, "LONG": 4, "ULONG": 4,
-    "LONG_LONG": 8, "ULONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8,
-}  # fmt: skip
 
 
 def read_itk(path: Path) -> RawImage:
     """The numbers and the geometry of a 3-D image, or of a 4-D one as channels; FileError otherwise."""
     reader = _reader(path)
+    check_data = check_meta_image_data if path.suffix.lower() in _META_IMAGE else check_nrrd_data
+    check_data(path)
     geometry = _geometry(path, reader)
     try:
         image = reader.Execute()
@@ -68,8 +67,8 @@ def _simple_itk() -> Any:
 def _reader(path: Path) -> Any:
     """A reader that has read the header of a scalar 3-D or 4-D image."""
     head = check_is_image_file(path)
-    if path.suffix in (".mha", ".mhd"):
-        _check_meta_image(path)
+    if path.suffix.lower() in _META_IMAGE:
+        check_meta_image_header(path)
     elif not head.startswith(b"NRRD"):
         raise FileError(path, "no NRRD header", "an NRRD file", "Convert the image, or name it after its format.")
     reader = _simple_itk().ImageFileReader()
@@ -112,58 +111,6 @@ def _geometry(path: Path, reader: Any) -> Geometry:
         origin_mm=tuple(origin),
         direction=tuple(tuple(axis) for axis in axes.T[::-1].tolist()),
     )
-
-
-def _check_meta_image(path: Path) -> None:
-    """FileError for a header without size, type or data, or data cut off.
-
-    ITK's reader answers these with text on the process's standard error, past every switch, and the wrong reason
-    ("No such file or directory"); so they are met here.
-    """
-    with path.open("rb") as stream:
-        head = stream.read(_TEXT_HEADER_BYTES)
-    fields, data_start = _meta_fields(head)
-    missing = [name for name in ("DimSize", "ElementType", "ElementDataFile") if name not in fields]
-    if missing:
-        raise FileError(
-            path, f"a MetaImage header without {', '.join(missing)}", "a complete file", "Copy or export it again."
-        )
-    local = fields["ElementDataFile"].upper() == "LOCAL"
-    data_path = path if local else path.parent / fields["ElementDataFile"]
-    if not local and not data_path.is_file():
-        if any(sign in fields["ElementDataFile"] for sign in ("%", "LIST", " ")):
-            return  # a numbered series or a list; ITK finds its files
-        raise FileError(path, f"no data file {data_path.name} beside it", "header and data", "Copy both files.")
-    expected = _meta_data_bytes(fields)
-    size = data_path.stat().st_size - (data_start if local else 0)
-    if expected is not None and size < expected:
-        raise FileError(path, f"{size} of {expected} bytes of voxels", "a complete file", "Copy or export it again.")
-
-
-def _meta_fields(head: bytes) -> tuple[dict[str, str], int]:
-    """The `name = value` lines up to ElementDataFile, which is the last, and where the data begins after it."""
-    fields: dict[str, str] = {}
-    position = 0
-    for line in head.splitlines(keepends=True):
-        position += len(line)
-        name, separator, value = line.decode("latin-1").partition("=")
-        if not separator:
-            break
-        fields[name.strip()] = value.strip()
-        if name.strip() == "ElementDataFile":
-            break
-    return fields, position
-
-
-def _meta_data_bytes(fields: dict[str, str]) -> int | None:
-    """The bytes of data that the header promises, None where it does not say."""
-    if fields.get("CompressedData", "False").lower() == "true":
-        size = fields.get("CompressedDataSize", "")
-        return int(size) if size.isdigit() else None
-    item = _META_TYPE_BYTES.get(fields["ElementType"].removeprefix("MET_"))
-    if item is None:
-        return None
-    return item * int(np.prod([int(size) for size in fields["DimSize"].split()], dtype=np.int64))
 
 
 def _unreadable(path: Path, problem: RuntimeError) -> FileError:

@@ -228,7 +228,7 @@ def _read_into(path: Path, stream: _Stream, target: memoryview) -> None:
 def _read_exactly(path: Path, stream: _Stream, count: int) -> bytes:
     parts, left = [], count
     while left:
-        part = _read_some(path, stream, left)
+        part = _read_some(path, stream, min(_CHUNK_BYTES, left))
         if not part:
             raise _truncated(path, "ends within the header")
         parts.append(part)

@@ -104,6 +104,11 @@ def test_a_label_that_is_not_finite_is_refused(tmp_path):
         read_label(_save(tmp_path / "a.nii", np.resize([0, np.nan], 24)))
 
 
+def test_a_label_beyond_32_bits_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="label values from 0 to 1e\\+20"):
+        read_label(_save(tmp_path / "a.nii", np.resize([0, 1e20], 24)))
+
+
 def test_a_label_of_several_volumes_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="a 4-D file of 2 volumes"):
         read_label(_save(tmp_path / "a.nii", np.zeros(48)))

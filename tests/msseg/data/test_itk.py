@@ -98,6 +98,35 @@ def test_a_file_cut_off_is_refused_and_nothing_is_printed(tmp_path, capfd, endin
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("ending", [".nrrd", ".nhdr", ".mha", ".mhd"])
+def test_a_bit_that_flipped_in_compressed_data_is_found_though_itk_reads_on(tmp_path, capfd, ending):
+    path = _save(tmp_path / f"a{ending}", np.random.default_rng(0).random((9, 20, 20), np.float32), compress=True)
+    (data_path,) = [file for file in tmp_path.iterdir() if file.stat().st_size > 10_000]
+    data = bytearray(data_path.read_bytes())
+    data[len(data) * 3 // 4] ^= 0x55
+    data_path.write_bytes(data)
+    with pytest.raises(DatasetError, match="damaged compressed data"):
+        read_image([path])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"DimSize = 6 5 4", b"DimSize = 6 x 4", "DimSize = '6 x 4'"),
+        (b"DimSize = 6 5 4", b"DimSize = 6 5 9", "240 of 540 bytes"),
+        (b"ElementType", b"ElementKind", "without ElementType"),
+    ],
+)
+def test_a_meta_image_header_that_makes_no_sense_is_refused(tmp_path, old, new, message):
+    path = _save(tmp_path / "a.mha", _volume())
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new))
+    with pytest.raises(DatasetError, match=message):
+        read_image([path])
+
+
 def test_a_meta_image_header_without_its_data_file_is_refused(tmp_path):
     path = _save(tmp_path / "a.mhd", _volume())
     (tmp_path / "a.raw").unlink()
