@@ -29,7 +29,10 @@ _META_TYPE_BYTES = {
 def check_meta_image_header(path: Path) -> None:
     """FileError for a MetaImage header that does not give size, type and data."""
     fields, _ = _meta_fields(_head(path))
-    missing = [name for name in ("DimSize", "ElementType", "ElementDataFile") if name not in fields]
+    wanted = ["DimSize", "ElementType", "ElementDataFile"]
+    if _is_compressed(fields):
+        wanted.append("CompressedDataSize")  # without it ITK inflates nothing and gives the memory as it finds it
+    missing = [name for name in wanted if name not in fields]
     if missing:
         raise FileError(path, f"a MetaImage header without {', '.join(missing)}", "a complete file", _COPY_AGAIN)
     if not _SIZES.fullmatch(fields["DimSize"]):
@@ -44,8 +47,12 @@ def check_meta_image_data(path: Path) -> None:
     if data_path is None:
         return
     start = data_start if is_local else 0
-    is_compressed = fields.get("CompressedData", "False").lower() == "true"
-    found = _inflated_bytes(path, data_path, start) if is_compressed else data_path.stat().st_size - start
+    is_compressed = _is_compressed(fields)
+    stored = data_path.stat().st_size - start
+    promised = fields.get("CompressedDataSize", str(stored))
+    if is_compressed and not (promised.isascii() and promised.isdigit() and int(promised) <= stored):
+        raise FileError(path, f"{stored} of {promised} bytes of data", "a complete file", _COPY_AGAIN)
+    found = _inflated_bytes(path, data_path, start, int(promised)) if is_compressed else stored
     item = _META_TYPE_BYTES.get(fields["ElementType"].removeprefix("MET_"), 0)
     expected = math.prod(int(size) for size in fields["DimSize"].split()) * item
     if found < expected:
@@ -64,9 +71,9 @@ def check_nrrd_data(path: Path) -> None:
     if detached:
         data_path = _data_file(path, detached)
         if data_path is not None:
-            _inflated_bytes(path, data_path, 0)
+            _inflated_bytes(path, data_path, 0, data_path.stat().st_size)
     elif blank:
-        _inflated_bytes(path, path, blank.end())
+        _inflated_bytes(path, path, blank.end(), path.stat().st_size - blank.end())
 
 
 def _head(path: Path) -> bytes:
@@ -89,6 +96,10 @@ def _meta_fields(head: bytes) -> tuple[dict[str, str], int]:
     return fields, position
 
 
+def _is_compressed(fields: dict[str, str]) -> bool:
+    return fields.get("CompressedData", "False")[:1].lower() in ("t", "1")
+
+
 def _data_file(path: Path, name: str) -> Path | None:
     """The file beside a header that holds its data; None for a series or list of files, which ITK finds itself."""
     data_path = path.parent / name
@@ -99,15 +110,18 @@ def _data_file(path: Path, name: str) -> Path | None:
     raise FileError(path, f"no data file {name} beside it", "header and data", "Copy both files.")
 
 
-def _inflated_bytes(path: Path, data_path: Path, start: int) -> int:
-    """The bytes in the zlib or gzip stream at `start`; FileError unless it has an end and its checksum is right."""
+def _inflated_bytes(path: Path, data_path: Path, start: int, length: int) -> int:
+    """The inflated bytes of the zlib or gzip stream that takes `length` bytes from `start`.
+
+    FileError unless it has an end and its checksum is right.
+    """
     count = 0
     inflate = zlib.decompressobj(_ZLIB_OR_GZIP)
     try:
         with data_path.open("rb") as stream:
             stream.seek(start)
             while not inflate.eof:
-                compressed = inflate.unconsumed_tail or stream.read(_CHUNK_BYTES)
+                compressed = inflate.unconsumed_tail or stream.read(min(_CHUNK_BYTES, start + length - stream.tell()))
                 if not compressed:
                     raise FileError(path, "compressed data that end too soon", "a complete file", _COPY_AGAIN)
                 count += len(inflate.decompress(compressed, 4 * _CHUNK_BYTES))

@@ -116,10 +116,12 @@ def test_a_bit_that_flipped_in_compressed_data_is_found_though_itk_reads_on(tmp_
         (b"DimSize = 6 5 4", b"DimSize = 6 x 4", "DimSize = '6 x 4'"),
         (b"DimSize = 6 5 4", b"DimSize = 6 5 9", "240 of 540 bytes"),
         (b"ElementType", b"ElementKind", "without ElementType"),
+        (b"CompressedDataSize", b"CompressedDataSite", "without CompressedDataSize"),
+        (b"CompressedDataSize = ", b"CompressedDataSize = 9", r"of 9\d* bytes of data"),
     ],
 )
 def test_a_meta_image_header_that_makes_no_sense_is_refused(tmp_path, old, new, message):
-    path = _save(tmp_path / "a.mha", _volume())
+    path = _save(tmp_path / "a.mha", _volume(), compress=b"Compressed" in old)
     data = path.read_bytes()
     assert old in data
     path.write_bytes(data.replace(old, new))
