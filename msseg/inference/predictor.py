@@ -14,6 +14,7 @@ from msseg.data.labels import LabelMap
 from msseg.errors import CheckpointError, DatasetError
 from msseg.inference.export import in_file_order, resampled_labels, uncropped
 from msseg.inference.sliding_window import predict_logits
+from msseg.networks.allocation import keep_freed_memory
 from msseg.postprocessing.rules import Rule, apply_rules, read_rules
 from msseg.preprocessing.case import PreparedCase, preprocess_case
 from msseg.preprocessing.resample import separate_axis
@@ -80,7 +81,7 @@ class Predictor:
 
         Raises CheckpointError where the logits are not finite.
         """
-        if not torch.isfinite(logits).all():
+        if not all(torch.isfinite(end) for end in torch.aminmax(logits)):  # no copy, as isfinite of all would make
             raise CheckpointError(
                 "the networks' scores are not finite; expected numbers. The training has diverged, or the image's "
                 "values lie far outside those of the training cases: look at both."
@@ -102,8 +103,11 @@ def load_predictor(
 ) -> Predictor:
     """The predictor of a model folder: the networks of `folds` (default: all) and its postprocessing, if wanted.
 
-    Raises CheckpointError where the folder holds no such model.
+    On a CPU the process is told to keep freed memory, see `keep_freed_memory`. Raises CheckpointError where the folder
+    holds no such model.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     rules_path = Path(model_dir) / RULES_FILE
     return Predictor(
         model=load_model(model_dir, folds, device),

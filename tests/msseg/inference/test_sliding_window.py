@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from msseg.inference import sliding_window
 from msseg.inference.sliding_window import main_output, pad_to_patch, predict_logits
 from planning.plan import Configuration
 
@@ -175,3 +176,21 @@ def test_the_result_does_not_depend_on_the_size_of_the_batches(monkeypatch):
         results.append(predict_logits([network], image, setup, 2, CPU).numpy())
     np.testing.assert_allclose(results[1], results[0], atol=1e-5)
     np.testing.assert_allclose(results[2], results[0], atol=1e-5)
+
+
+def test_a_full_gpu_keeps_scores_in_main_memory_and_then_shows_one_tile_at_a_time(monkeypatch, caplog):
+    attempts = []
+
+    def full_twice(window, image, keep_on, batch_size, on_batch):
+        attempts.append((keep_on.type, batch_size))
+        if len(attempts) % 3:
+            raise torch.cuda.OutOfMemoryError("full")
+        return image
+
+    monkeypatch.setattr(sliding_window, "_accumulate", full_twice)
+    sliding_window._say_once.cache_clear()
+    window = sliding_window._Window([identity], (64, 64, 64), 3, [], [], 1, torch.device("cuda"), 0.0, 0)
+    for _ in range(2):
+        sliding_window._within_memory(window, torch.zeros(1), None)
+    assert attempts == [("cuda", 64), ("cpu", 64), ("cpu", 1)] * 2
+    assert len(caplog.records) == 1 and "main memory" in caplog.text
