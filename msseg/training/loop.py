@@ -122,17 +122,17 @@ def _train(run: Run, batches: Iterator[Batch], make_segment: MakeSegment | None,
 
 
 def _timed(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches left in this epoch; the time spent waiting for them is noted."""
+    """The batches left in this epoch; how long each was waited for, and how long a step takes, is noted."""
     for _ in range(run.steps_per_epoch - run.state.step % run.steps_per_epoch):
         start = run.clock()
         batch = next(batches)
         run.state.waited_s += run.clock() - start
         yield batch
+        run.last_step_s = run.clock() - start
 
 
 def train_step(run: Run, batch: Batch) -> None:
     """One step of the optimiser; a loss or gradient that is not finite skips it and is counted."""
-    start = run.clock()
     state = run.state
     set_learning_rate(run.optimiser, learning_rate(run))
     # Dropout draws from torch's global generator; a seed per step makes a resumed training draw the same.
@@ -150,7 +150,6 @@ def train_step(run: Run, batch: Batch) -> None:
         state.skipped_in_a_row = 0
     else:
         _count_skipped(run, value)
-    run.last_step_s = run.clock() - start
 
 
 def _descend(run: Run, loss: torch.Tensor) -> bool:

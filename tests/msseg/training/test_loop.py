@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from msseg.checkpoint import FINAL, LATEST, load_checkpoint
+from msseg.errors import CheckpointError, DatasetError, MssegError
+from msseg.interrupts import StopRequest
+from msseg.training import loop
+from msseg.training.job import TrainingJob
+from msseg.training.log import read_log
+from msseg.training.loop import train_fold
+from msseg.training.schedules import PlateauRule
+from planning.splits import Split
+
+MakeJob = Callable[..., TrainingJob]
+
+
+def silent(_line: str) -> None:
+    pass
+
+
+def make_segment(network, configuration):
+    """The brightness says the class; what the network says does not matter here."""
+    return lambda image: np.clip(np.rint(image[0]), 0, 2).astype(np.uint8)
+
+
+class StopAfter(StopRequest):
+    """Asks to stop when looked at for the `looks`-th time."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    @property
+    def requested(self) -> bool:
+        self.looks -= 1
+        return self.looks <= 0
+
+
+class FakeClock:
+    """A clock on which each look takes `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += self.seconds
+        return self.now
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = load_checkpoint(one / LATEST), load_checkpoint(other / LATEST)
+    for kind in ("weights", "ema_weights", "optimiser"):
+        ours, theirs = getattr(first, kind), getattr(second, kind)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours), kind
+
+
+def events(folder: Path, kind: str) -> list[dict]:
+    return [entry for entry in read_log(folder / "log.jsonl") if entry["event"] == kind]
+
+
+def test_training_learns_and_leaves_its_files(make_job: MakeJob, recipe):
+    job = make_job(recipe=replace(recipe, epochs=8, steps_per_epoch=8))
+    result = train_fold(job, make_segment, report=silent)
+    assert (result.ended, result.steps, result.epochs, result.complete) == ("epochs", 64, 8, True)
+    epochs = events(job.folder, "epoch")
+    assert [entry["epoch"] for entry in epochs] == list(range(8))
+    assert epochs[-1]["loss"] < epochs[0]["loss"] - 0.3
+    assert min(epochs[-1]["patch_dice"]) > 0.6
+    assert events(job.folder, "validation")[0]["dice"][0] > 0.9
+    assert (job.folder / "curves.png").stat().st_size > 1000
+    final = load_checkpoint(job.folder / FINAL)
+    assert not final.optimiser
+    assert final.ema_weights is None
+    latest = load_checkpoint(job.folder / LATEST)
+    assert all(torch.equal(final.weights[name], latest.ema_weights[name]) for name in final.weights)
+
+
+@pytest.mark.parametrize("looks", [2, 4, 7])
+def test_stopped_and_started_again_it_ends_as_if_never_stopped(make_job: MakeJob, tmp_path, looks):
+    whole = make_job(folder=tmp_path / "whole")
+    parts = make_job(folder=tmp_path / "parts")
+    train_fold(whole, make_segment, report=silent)
+    stopped = train_fold(parts, make_segment, stop=StopAfter(looks), report=silent)
+    assert stopped.ended == "stopped"
+    assert not stopped.complete
+    assert not (parts.folder / FINAL).exists()
+    resumed = train_fold(parts, make_segment, report=silent)
+    assert resumed.ended == "epochs"
+    assert_same_weights(whole.folder, parts.folder)
+    losses = [[entry["loss"] for entry in events(job.folder, "epoch")] for job in (whole, parts)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_the_papers_optimisers_resume_bit_for_bit_too(make_job: MakeJob, recipe, tmp_path, name):
+    options = {"adam": (("amsgrad", True),), "sgd": (("momentum", 0.99), ("nesterov", True))}[name]
+    row = replace(
+        recipe,
+        optimiser=name,
+        optimiser_options=options,
+        schedule="constant",
+        loss="exp_log_dice_ce",
+        plateau=PlateauRule(smoothing=0.0, patience=1),
+        average_decay=0.0,
+    )
+    whole, parts = (make_job(recipe=row, folder=tmp_path / place) for place in ("whole", "parts"))
+    train_fold(whole, report=silent)
+    train_fold(parts, stop=StopAfter(6), report=silent)
+    train_fold(parts, report=silent)
+    first, second = (load_checkpoint(job.folder / LATEST) for job in (whole, parts))
+    assert all(torch.equal(first.weights[key], second.weights[key]) for key in first.weights)
+    assert first.metadata["state"]["plateau"] == second.metadata["state"]["plateau"]
+
+
+def test_killed_it_goes_on_from_the_last_checkpoint_to_the_same_end(make_job: MakeJob, tmp_path, monkeypatch):
+    whole, killed = (make_job(folder=tmp_path / place) for place in ("whole", "killed"))
+    train_fold(whole, report=silent)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    step = loop.train_step
+
+    def dies(run, batch):
+        if run.state.step == 6:
+            raise KeyboardInterrupt
+        step(run, batch)
+
+    monkeypatch.setattr(loop, "train_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train_fold(killed, report=silent)
+    monkeypatch.setattr(loop, "train_step", step)
+    train_fold(killed, report=silent)
+    assert_same_weights(whole.folder, killed.folder)
+
+
+def test_workers_change_nothing(make_job: MakeJob, recipe, tmp_path):
+    row = replace(recipe, epochs=1)
+    alone = make_job(recipe=row, folder=tmp_path / "alone")
+    helped = make_job(recipe=row, folder=tmp_path / "helped", workers=2)
+    train_fold(alone, report=silent)
+    train_fold(helped, report=silent)
+    assert_same_weights(alone.folder, helped.folder)
+
+
+def test_a_finished_training_is_left_alone_unless_asked_for_more(make_job: MakeJob):
+    lines: list[str] = []
+    train_fold(make_job(), report=silent)
+    again = train_fold(make_job(), report=lines.append)
+    assert again.already_complete
+    assert again.complete
+    assert "already complete" in lines[0]
+    more = train_fold(make_job(epochs=5), report=silent)
+    assert (more.ended, more.epochs, more.already_complete) == ("epochs", 5, False)
+
+
+def test_restart_begins_anew(make_job: MakeJob):
+    train_fold(make_job(), report=silent)
+    result = train_fold(make_job(restart=True, epochs=1), report=silent)
+    assert result.epochs == 1
+
+
+def test_another_seed_or_plan_is_refused_by_name(make_job: MakeJob, plan):
+    train_fold(make_job(), report=silent)
+    with pytest.raises(CheckpointError, match="another seed than asked for"):
+        train_fold(make_job(seed=1), report=silent)
+    with pytest.raises(CheckpointError, match="plan_hash"):
+        train_fold(make_job(plan=replace(plan, class_weights=(0.1, 0.4, 0.5))), report=silent)
+
+
+def test_a_case_that_the_store_lacks_is_named(make_job: MakeJob):
+    with pytest.raises(DatasetError, match="case_77"):
+        train_fold(make_job(split=Split(("case_0", "case_77"), ("case_1",))), report=silent)
+
+
+def test_without_validation_cases_training_goes_on_without_dice(make_job: MakeJob, store):
+    job = make_job(split=Split(("case_0", "case_1"), ()), fold="all")
+    assert train_fold(job, make_segment, report=silent).ended == "epochs"
+    assert events(job.folder, "epoch")[0]["patch_dice"] == [None, None]
+
+
+def test_a_budget_ends_training_before_its_time_with_the_final_validation_in_reserve(make_job: MakeJob):
+    clock = FakeClock(0.25)
+    job = make_job(budget_s=100.0, final_validation_cost=8.0)
+    result = train_fold(job, make_segment, report=silent, clock=clock)
+    assert result.ended == "budget"
+    measured = [entry["seconds_per_case"] for entry in events(job.folder, "validation")]
+    reserve = 1.1 * 2 * measured[-1] * 8 + 3
+    assert 100 - reserve - 10 < result.elapsed_s < 100 - reserve + 1
+    rates = [entry["learning_rate"] for entry in events(job.folder, "epoch")]
+    assert rates[-1] < 0.3 * max(rates)
+    assert len(measured) == 4
+
+
+def test_a_budgets_elapsed_time_survives_a_stop(make_job: MakeJob):
+    job = make_job(budget_s=100.0)
+    first = train_fold(job, make_segment, stop=StopAfter(20), report=silent, clock=FakeClock(0.25))
+    second = train_fold(job, make_segment, report=silent, clock=FakeClock(0.25))
+    assert first.elapsed_s > 10
+    assert second.ended == "budget"
+    assert second.elapsed_s < 100
+    assert train_fold(job, make_segment, report=silent, clock=FakeClock(0.25)).already_complete
+
+
+def test_a_loss_that_is_not_finite_is_skipped_counted_and_forgiven(make_job: MakeJob, monkeypatch):
+    job = make_job()
+    poison_steps(monkeypatch, {2, 3})
+    result = train_fold(job, report=silent)
+    assert result.steps == 12
+    assert events(job.folder, "end")[0]["skipped"] == 2
+    assert len(result.warnings) == 1
+    assert "not finite" in result.warnings[0]
+    weights = load_checkpoint(job.folder / FINAL).weights
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+    assert all(math.isfinite(entry["loss"]) for entry in events(job.folder, "epoch"))
+
+
+def test_a_loss_that_stays_not_finite_stops_with_a_clear_message(make_job: MakeJob, recipe, monkeypatch):
+    poison_steps(monkeypatch, set(range(100)))
+    with pytest.raises(MssegError, match="not finite 20 steps in a row"):
+        train_fold(make_job(recipe=replace(recipe, epochs=30)), report=silent)
+
+
+def poison_steps(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    step = loop.train_step
+
+    def poisoned(run, batch):
+        image = np.full_like(batch.image, np.nan) if run.state.step in steps else batch.image
+        step(run, batch._replace(image=image))
+
+    monkeypatch.setattr(loop, "train_step", poisoned)
+
+
+def test_a_collapsed_class_raises_the_alarm(make_job: MakeJob, recipe):
+    job = make_job(recipe=replace(recipe, epochs=4, whole_volume_every=1))
+    result = train_fold(job, lambda network, configuration: lambda image: np.zeros(image.shape[1:], int), report=silent)
+    assert any("class 'bright' has collapsed" in warning for warning in result.warnings)
+    assert any("'brighter'" in entry["message"] for entry in events(job.folder, "warning"))
+
+
+def test_the_plateau_rule_stops_early(make_job: MakeJob, recipe):
+    rule = PlateauRule(stop_patience=3, stop_threshold=100.0)
+    job = make_job(recipe=replace(recipe, plateau=rule, epochs=50))
+    result = train_fold(job, report=silent)
+    assert (result.ended, result.epochs) == ("early stop", 4)
+    assert train_fold(job, report=silent).already_complete

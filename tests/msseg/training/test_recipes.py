@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from msseg.errors import MssegError
+from msseg.losses.table import LOSSES
+from msseg.training.augmentation import AUGMENTATIONS
+from msseg.training.optimisers import OPTIMISERS
+from msseg.training.recipes import RECIPES, SUPERVISION, configured, default_recipe, recipe_named, recipe_to_json
+from msseg.training.schedules import SCHEDULES
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_row_names_rows_that_exist(name):
+    row = RECIPES[name]
+    assert row.optimiser in OPTIMISERS
+    assert row.schedule in SCHEDULES
+    assert row.loss in LOSSES
+    assert row.augmentation in AUGMENTATIONS
+    assert row.supervision in SUPERVISION
+    json.dumps(recipe_to_json(row), allow_nan=False)
+
+
+def test_the_papers_recipe_is_adam_with_a_plateau():
+    row = recipe_named("mss")
+    assert (row.optimiser, row.learning_rate, row.loss) == ("adam", 3e-4, "exp_log_dice_ce")
+    assert row.plateau is not None
+    assert (row.plateau.factor, row.plateau.patience, row.plateau.stop_patience) == (0.2, 30, 50)
+
+
+def test_a_budget_has_its_own_default():
+    assert default_recipe(has_budget=False).name == "mss"
+    assert default_recipe(has_budget=True).name == "budget"
+
+
+def test_an_unknown_recipe_lists_the_known_ones():
+    with pytest.raises(MssegError, match="mss, nnunet, budget"):
+        recipe_named("adamax")
+
+
+def test_a_recipe_replaces_batch_size_and_width_of_the_plan_up_to_its_cap(plan, recipe):
+    planned = replace(plan.configurations["3d"], features=(30, 60, 120, 240, 320, 320))
+    row = replace(recipe, batch_size=5, base_features=16)
+    used = configured(planned, row)
+    assert used.batch_size == 5
+    assert used.features == (16, 32, 64, 128, 256, 320)
+    untouched = configured(planned, replace(recipe, batch_size=None, base_features=None))
+    assert untouched == planned
+
+
+def test_halving_leaves_the_coarsest_level_out():
+    assert SUPERVISION["halving"]((0.4, 0.2, 0.2, 0.2)) == pytest.approx((4 / 7, 2 / 7, 1 / 7, 0))
+    assert SUPERVISION["halving"]((1.0,)) == (1.0,)
