@@ -57,7 +57,7 @@ def train_fold(
     prepare_forward(run)
     sources = batch_sources(job, run.configuration)
     requests = request_sequence(run.state.step, run.steps_per_epoch, _validation_batches(job))
-    with contextlib.closing(batches_in_order(sources, requests, job.workers, run.warn)) as batches:
+    with contextlib.closing(batches_in_order(sources, requests, _batch_workers(job), run.warn)) as batches:
         run.state.finished = _train(run, batches, make_segment, stop or StopRequest())
     _finish(run)
     return _result(run, already_complete=False)
@@ -103,6 +103,11 @@ def _check_store(job: TrainingJob) -> None:
 
 def _validation_batches(job: TrainingJob) -> int:
     return job.recipe.validation_batches if job.split.validation else 0
+
+
+def _batch_workers(job: TrainingJob) -> int:
+    """On a CPU one worker makes patches many times faster than the network takes them; more would take its cores."""
+    return min(job.workers, 1) if job.device.type == "cpu" else job.workers
 
 
 def _train(run: Run, batches: Iterator[Batch], make_segment: MakeSegment | None, stop: StopRequest) -> str:
@@ -222,10 +227,12 @@ def _is_complete(run: Run) -> bool:
     finished = run.state.finished
     if finished in ("", "stopped"):
         return False
+    more_steps = run.state.step < _last_step(run)
+    more_time = (run.job.budget_s or 0.0) > (run.state.budget_s or 0.0)
     asked_for_more = {
-        "budget": run.job.budget_s is None or training_share(run) < 1,
-        "epochs": run.state.step < _last_step(run) and (run.job.budget_s is None or training_share(run) < 1),
-        "early stop": run.job.epochs is not None and run.state.step < _last_step(run),
+        "budget": more_time or (run.job.budget_s is None and more_steps),
+        "epochs": more_steps and (more_time or run.job.budget_s is None),
+        "early stop": run.job.epochs is not None and more_steps,
     }
     return (run.job.folder / FINAL).exists() and not asked_for_more[finished]
 
@@ -267,6 +274,7 @@ def _announce(run: Run) -> None:
         if run.state.finished == "early stop":
             run.state.plateau = Plateau(scale=run.state.plateau.scale)
     run.state.finished = ""
+    run.state.budget_s = job.budget_s
     run.write(
         "resume" if step else "start",
         fold=job.fold,

@@ -11,7 +11,8 @@ from msseg.training.schedules import Plateau
 
 @dataclass
 class TrainingState:
-    """Counters of one training. `losses` and `waited_s` are of the epoch under way; `finished` says why it ended.
+    """Counters of one training. `losses` and `waited_s` are of the epoch under way; `finished` says why it ended,
+    `budget_s` what was asked for then.
 
     The random state needs no place here: batch and step k draw from the seed and k alone.
     """
@@ -30,6 +31,7 @@ class TrainingState:
     seconds_per_case: float | None = None
     scaler: dict[str, Any] = field(default_factory=dict)
     finished: str = ""
+    budget_s: float | None = None
 
 
 # JSON has no infinity, which is what "no best loss yet" means.

@@ -207,6 +207,8 @@ def test_a_budgets_elapsed_time_survives_a_stop(make_job: MakeJob):
     assert second.ended == "budget"
     assert second.elapsed_s < 100
     assert train_fold(job, make_segment, report=silent, clock=FakeClock(0.25)).already_complete
+    longer = train_fold(replace(job, budget_s=120.0), make_segment, report=silent, clock=FakeClock(0.25))
+    assert (longer.ended, longer.already_complete) == ("budget", False)
 
 
 def test_a_loss_that_is_not_finite_is_skipped_counted_and_forgiven(make_job: MakeJob, monkeypatch):

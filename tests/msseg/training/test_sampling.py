@@ -5,8 +5,8 @@ import numpy as np
 from msseg.training.sampling import (
     choose_cases,
     choose_lower,
-    foreground_lower,
     forced_foreground,
+    foreground_lower,
     grow_around,
     inside_and_padding,
     random_lower,
