@@ -15,6 +15,7 @@ from msseg.checkpoint import FINAL
 from msseg.data.store import stored_names
 from msseg.errors import DatasetError, MssegError
 from msseg.interrupts import StopRequest
+from msseg.networks.allocation import keep_freed_memory
 from msseg.progress import format_duration, progress
 from msseg.training.augmentation import augmentation_named
 from msseg.training.batches import Batch, BatchSource
@@ -49,6 +50,8 @@ def train_fold(
     """
     _check_store(job)
     job.folder.mkdir(parents=True, exist_ok=True)
+    if job.device.type == "cpu":
+        keep_freed_memory()
     run = start_run(job, clock, report or _print_line)
     if _is_complete(run):
         run.report(f"training already complete ({run.state.finished}, {run.state.step} steps)")

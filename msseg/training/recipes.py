@@ -16,7 +16,8 @@ class Recipe:
 
     `warmup` is a share of the whole training. `supervision` is "plan" for the plan's level weights or "halving"
     for 1, 1/2, 1/4, … with the coarsest left out. `average_decay` 0 keeps no moving average of the weights.
-    `batch_size` and `base_features`, where given, take the place of the plan's.
+    `batch_size` and `base_features`, where given, take the place of the plan's. With `fitted_steps` and a budget the
+    network is narrowed until so many steps fit.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Recipe:
     foreground_share: float = 0.33
     batch_size: int | None = None
     base_features: int | None = None
+    fitted_steps: int | None = None
 
 
 RECIPES = {
@@ -83,6 +85,7 @@ RECIPES = {
             validation_batches=2,
             whole_volume_every=20,
             batch_size=2,
+            fitted_steps=1500,
         ),
     )
 }
@@ -105,12 +108,13 @@ def configured(configuration: Configuration, recipe: Recipe) -> Configuration:
     return replace(
         configuration,
         batch_size=recipe.batch_size or configuration.batch_size,
-        features=_features(configuration.features, recipe.base_features),
+        features=scaled_features(configuration.features, recipe.base_features),
         supervision_weights=SUPERVISION[recipe.supervision](configuration.supervision_weights),
     )
 
 
-def _features(planned: tuple[int, ...], base: int | None) -> tuple[int, ...]:
+def scaled_features(planned: tuple[int, ...], base: int | None) -> tuple[int, ...]:
+    """The planned widths, or those that double from `base` up to the widest planned one."""
     return planned if base is None else tuple(min(base * 2**level, max(planned)) for level in range(len(planned)))
 
 

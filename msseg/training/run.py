@@ -29,6 +29,7 @@ from msseg.losses.supervision import SupervisedLoss
 from msseg.losses.table import build_loss
 from msseg.networks.build import build_network
 from msseg.training.compiling import compiled_if_faster, worth_probing
+from msseg.training.fitting import fitted_width, measured_seconds_per_step
 from msseg.training.job import TrainingJob
 from msseg.training.log import append_entry
 from msseg.training.optimisers import build_optimiser, load_optimiser_tensors, optimiser_tensors
@@ -94,7 +95,11 @@ def start_run(job: TrainingJob, clock: Callable[[], float], report: Callable[[st
     Raises CheckpointError where that checkpoint belongs to another plan, recipe, seed or split.
     """
     session_start = clock()
-    configuration = configured(job.plan.configurations[job.configuration_name], job.recipe)
+    latest = job.folder / LATEST
+    checkpoint = load_checkpoint(latest) if latest.exists() and not job.restart else None
+    if checkpoint is not None:
+        _check_identity(job, checkpoint, latest)
+    configuration = _fresh_configuration(job, clock, report) if checkpoint is None else checkpoint.configuration
     network = build_network(
         configuration, len(job.plan.channels), len(job.plan.labels), torch.Generator().manual_seed(job.seed)
     ).to(job.device)
@@ -124,10 +129,28 @@ def start_run(job: TrainingJob, clock: Callable[[], float], report: Callable[[st
         session_start=session_start,
         saved_at=session_start,
     )
-    latest = job.folder / LATEST
-    if latest.exists() and not job.restart:
-        _restore(run, load_checkpoint(latest), latest)
+    if checkpoint is not None:
+        _restore(run, checkpoint, latest)
     return run
+
+
+def _fresh_configuration(job: TrainingJob, clock: Callable[[], float], report: Callable[[str], None]) -> Configuration:
+    """The plan's configuration as the recipe changes it, narrowed where the budget is short."""
+    configuration = configured(job.plan.configurations[job.configuration_name], job.recipe)
+    if job.budget_s is None or job.recipe.fitted_steps is None:
+        return configuration
+
+    def seconds(candidate: Configuration) -> float:
+        channels, classes = len(job.plan.channels), len(job.plan.labels)
+        return measured_seconds_per_step(candidate, channels, classes, job.device, autocast_dtype(job.device), clock)
+
+    fitted = fitted_width(configuration, seconds, job.budget_s, job.recipe.fitted_steps)
+    if fitted.features != configuration.features:
+        report(
+            f"network of {fitted.features[0]} instead of {configuration.features[0]} features on its first level, "
+            f"so that about {job.recipe.fitted_steps} steps fit the budget"
+        )
+    return fitted
 
 
 def prepare_forward(run: Run) -> None:
@@ -154,14 +177,17 @@ def _identity(job: TrainingJob) -> dict[str, Any]:
     return json.loads(json.dumps(identity))
 
 
-def _restore(run: Run, checkpoint: Checkpoint, path: Path) -> None:
+def _check_identity(job: TrainingJob, checkpoint: Checkpoint, path: Path) -> None:
     found = checkpoint.metadata.get("identity", {})
-    differing = [key for key, value in _identity(run.job).items() if found.get(key) != value]
+    differing = [key for key, value in _identity(job).items() if found.get(key) != value]
     if differing:
         raise CheckpointError(
             f"{path}: a training with another {', '.join(differing)} than asked for now. Ask for the same again, "
             "use --restart to begin anew, or move the folder away."
         )
+
+
+def _restore(run: Run, checkpoint: Checkpoint, path: Path) -> None:
     load_weights(run.network, checkpoint.weights, path)
     if run.average is not None:
         load_weights(run.average, checkpoint.ema_weights or {}, path)
