@@ -56,12 +56,15 @@ def train_fold(
     if _is_complete(run):
         run.report(f"training already complete ({run.state.finished}, {run.state.step} steps)")
         return _result(run, already_complete=True)
+    stop = stop or StopRequest()
     _announce(run)
     prepare_forward(run)
     sources = batch_sources(job, run.configuration)
     requests = request_sequence(run.state.step, run.steps_per_epoch, _validation_batches(job))
-    with contextlib.closing(batches_in_order(sources, requests, _batch_workers(job), run.warn)) as batches:
-        run.state.finished = _train(run, batches, make_segment, stop or StopRequest())
+    with contextlib.closing(
+        batches_in_order(sources, requests, _batch_workers(job), _unless(stop, run.warn))
+    ) as batches:
+        run.state.finished = _train(run, batches, make_segment, stop)
     _finish(run)
     return _result(run, already_complete=False)
 
@@ -106,6 +109,11 @@ def _check_store(job: TrainingJob) -> None:
 
 def _validation_batches(job: TrainingJob) -> int:
     return job.recipe.validation_batches if job.split.validation else 0
+
+
+def _unless(stop: StopRequest, warn: Callable[[str], None]) -> Callable[[str], None]:
+    """`warn`, silent once a stop is asked for: a signal to the whole process group ends the workers too."""
+    return lambda message: None if stop.requested else warn(message)
 
 
 def _batch_workers(job: TrainingJob) -> int:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +22,8 @@ from msseg.training.batches import Batch, BatchSource, make_batch
 BATCHES_AHEAD_PER_WORKER = 3
 _DEATHS_IN_A_ROW = 3
 _OUT_OF_MEMORY_SIGNAL = 9
+# What multiprocessing reports when the server that forks the workers is gone and nobody knows their exit codes.
+_WATCHER_GONE = 255
 
 
 class BatchRequest(NamedTuple):
@@ -92,7 +97,7 @@ def _from_pool(
     with case_executor(workers) as pool:
 
         def submit(request: BatchRequest) -> Future[Batch]:
-            return pool.submit(make, sources[request.source], request.number)
+            return pool.submit(_in_worker, make, sources[request.source], request.number)
 
         waiting.extend(itertools.islice(requests, max(0, workers * BATCHES_AHEAD_PER_WORKER - len(waiting))))
         futures = collections.deque(submit(request) for request in waiting)
@@ -104,6 +109,24 @@ def _from_pool(
                 waiting.append(request)
                 futures.append(submit(request))
             yield batch
+
+
+def _in_worker(make: Callable[[BatchSource, int], Batch], source: BatchSource, number: int) -> Batch:
+    _end_with_parent()
+    return make(source, number)
+
+
+@functools.lru_cache(maxsize=1)
+def _end_with_parent() -> None:
+    """Let this worker end when the training process is gone: killed by SIGKILL, that leaves a pool waiting for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
 def _result(future: Future[Batch], request: BatchRequest, pool: Executor) -> Batch:
@@ -123,7 +146,7 @@ def _result(future: Future[Batch], request: BatchRequest, pool: Executor) -> Bat
 
 def death_cause(exit_codes: list[int | None]) -> str:
     """Why a pool broke, from its processes' exit codes; the pool itself ends the others with SIGTERM."""
-    codes = [code for code in exit_codes if code]
+    codes = [code for code in exit_codes if code and code != _WATCHER_GONE]
     first = next((code for code in codes if code != -signal.SIGTERM), codes[0] if codes else None)
     if first is None:
         return "cause unknown"

@@ -96,4 +96,4 @@ def test_the_cause_is_the_first_exit_that_the_pool_did_not_make_itself():
     assert death_cause([-15, -9]) == "killed by signal 9: probably out of memory"
     assert death_cause([-15, -11]).startswith("killed by signal 11")
     assert death_cause([0, 3]) == "it exited with code 3"
-    assert death_cause([0, None]) == "cause unknown"
+    assert death_cause([0, None]) == death_cause([255]) == "cause unknown"
