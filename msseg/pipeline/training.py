@@ -26,7 +26,7 @@ from msseg.pipeline.splits import ensure_splits, split_of
 from msseg.pipeline.validation import validate_fold
 from msseg.training.job import TrainingJob, TrainingResult
 from msseg.training.loop import train_fold
-from msseg.training.recipes import default_recipe, recipe_named
+from msseg.training.recipes import configured, default_recipe, recipe_named
 from msseg.training.validation import Segment
 from planning.fingerprint import fingerprint_from_json
 from planning.plan import Configuration, Plan
@@ -157,20 +157,21 @@ def _job(
     names = stored_names(store)
     if not names:
         raise DatasetError(f"{store}: no preprocessed cases. Run msseg_plan_and_preprocess {place.name} first.")
-    has_budget = options.budget_s is not None
+    recipe = recipe_named(options.recipe) if options.recipe else default_recipe(options.budget_s is not None)
+    mirror_axes = configured(configuration, recipe, plan.axis_order).mirror_axes
     return TrainingJob(
         store=store,
         plan=plan,
         configuration_name=configuration.name,
         split=split_of(ensure_splits(place, names, options.group_by), fold),
         fold=fold,
-        recipe=recipe_named(options.recipe) if options.recipe else default_recipe(has_budget),
+        recipe=recipe,
         folder=place.model(configuration.name, configuration.network) / f"fold_{fold}",
         device=device,
         workers=workers,
         seed=options.seed,
         epochs=options.epochs,
         budget_s=options.budget_s,
-        final_validation_cost=2.0 ** len(configuration.mirror_axes),
+        final_validation_cost=2.0 ** len(mirror_axes),
         restart=options.restart,
     )

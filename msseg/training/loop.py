@@ -24,7 +24,7 @@ from msseg.training.epoch import end_epoch, measure_whole_volumes, training_shar
 from msseg.training.job import MakeSegment, TrainingJob, TrainingResult
 from msseg.training.optimisers import set_learning_rate, update_average
 from msseg.training.prefetch import batches_in_order, request_sequence
-from msseg.training.recipes import recipe_to_json
+from msseg.training.recipes import recipe_to_json, training_patch
 from msseg.training.run import Run, prepare_forward, save_final, save_latest, start_run
 from msseg.training.schedules import SCHEDULES, Plateau, has_settled
 from planning.plan import Configuration
@@ -74,7 +74,7 @@ def batch_sources(job: TrainingJob, configuration: Configuration) -> dict[str, B
     training = BatchSource(
         store=job.store,
         case_names=tuple(job.split.train),
-        patch_size=configuration.patch_size,
+        patch_size=training_patch(configuration, job.recipe),
         batch_size=configuration.batch_size,
         seed=job.seed,
         stream=_TRAINING_STREAM,
@@ -86,7 +86,7 @@ def batch_sources(job: TrainingJob, configuration: Configuration) -> dict[str, B
     validation = BatchSource(
         store=job.store,
         case_names=tuple(job.split.validation),
-        patch_size=configuration.patch_size,
+        patch_size=training_patch(configuration, job.recipe),
         batch_size=configuration.batch_size,
         seed=job.seed,
         stream=_VALIDATION_STREAM,
@@ -292,7 +292,7 @@ def _announce(run: Run) -> None:
         recipe=recipe_to_json(job.recipe),
         network=run.configuration.network,
         features=list(run.configuration.features),
-        patch_size=list(run.configuration.patch_size),
+        patch_size=list(training_patch(run.configuration, job.recipe)),
         batch_size=run.configuration.batch_size,
         labels=list(job.plan.labels),
         seed=job.seed,

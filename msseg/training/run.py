@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from msseg.training.fitting import fitted_width, measured_seconds_per_step
 from msseg.training.job import TrainingJob
 from msseg.training.log import append_entry
 from msseg.training.optimisers import build_optimiser, load_optimiser_tensors, optimiser_tensors
-from msseg.training.recipes import configured, recipe_to_json
+from msseg.training.recipes import configured, recipe_to_json, training_patch
 from msseg.training.state import TrainingState, state_from_json, state_to_json
 from planning.plan import Configuration
 
@@ -136,13 +136,14 @@ def start_run(job: TrainingJob, clock: Callable[[], float], report: Callable[[st
 
 def _fresh_configuration(job: TrainingJob, clock: Callable[[], float], report: Callable[[str], None]) -> Configuration:
     """The plan's configuration as the recipe changes it, narrowed where the budget is short."""
-    configuration = configured(job.plan.configurations[job.configuration_name], job.recipe)
+    configuration = configured(job.plan.configurations[job.configuration_name], job.recipe, job.plan.axis_order)
     if job.budget_s is None or job.recipe.fitted_steps is None:
         return configuration
 
     def seconds(candidate: Configuration) -> float:
         channels, classes = len(job.plan.channels), len(job.plan.labels)
-        return measured_seconds_per_step(candidate, channels, classes, job.device, autocast_dtype(job.device), clock)
+        seen = replace(candidate, patch_size=training_patch(candidate, job.recipe))
+        return measured_seconds_per_step(seen, channels, classes, job.device, autocast_dtype(job.device), clock)
 
     fitted = fitted_width(configuration, seconds, job.budget_s, job.recipe.fitted_steps)
     if fitted.features != configuration.features:
@@ -157,7 +158,7 @@ def prepare_forward(run: Run) -> None:
     """Compile the network where asked for, or where a probe can show a gain."""
     job = run.job
     if worth_probing(job.device, job.budget_s) if job.compiled is None else job.compiled:
-        shape = (run.configuration.batch_size, len(job.plan.channels), *run.configuration.patch_size)
+        shape = (run.configuration.batch_size, len(job.plan.channels), *training_patch(run.configuration, job.recipe))
         run.forward = compiled_if_faster(run.network, shape, job.device, run.dtype, run.report)
 
 

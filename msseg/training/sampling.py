@@ -33,9 +33,12 @@ def random_lower(generator: np.random.Generator, shape: Sequence[int], patch_siz
 
 
 def foreground_lower(
-    generator: np.random.Generator, locations: Mapping[int, np.ndarray], patch_size: Sequence[int]
+    generator: np.random.Generator,
+    shape: Sequence[int],
+    patch_size: Sequence[int],
+    locations: Mapping[int, np.ndarray],
 ) -> tuple[int, ...] | None:
-    """Lower corner of a patch centred on a foreground voxel; None where the case has none.
+    """Lower corner of a patch centred on a foreground voxel, as far as the image reaches; None where there is none.
 
     `locations` maps a class to voxels (n, d). The class is drawn first, uniformly, so that a small one is seen
     as often as a large one.
@@ -45,7 +48,17 @@ def foreground_lower(
         return None
     voxels = locations[present[int(generator.integers(len(present)))]]
     voxel = voxels[int(generator.integers(len(voxels)))]
-    return tuple(int(place) - patch // 2 for place, patch in zip(voxel, patch_size, strict=True))
+    return tuple(
+        _inside(int(place) - patch // 2, length, patch)
+        for place, length, patch in zip(voxel, shape, patch_size, strict=True)
+    )
+
+
+def _inside(lower: int, length: int, patch: int) -> int:
+    """The corner moved so that the patch covers no more padding than it must."""
+    if length < patch:
+        return -((patch - length) // 2)
+    return min(max(lower, 0), length - patch)
 
 
 def choose_lower(
@@ -56,7 +69,7 @@ def choose_lower(
     foreground: bool,
 ) -> tuple[int, ...]:
     """Lower corner of the next patch: on a foreground voxel if `foreground` and there is one, else anywhere."""
-    lower = foreground_lower(generator, locations, patch_size) if foreground else None
+    lower = foreground_lower(generator, shape, patch_size, locations) if foreground else None
     return random_lower(generator, shape, patch_size) if lower is None else lower
 
 

@@ -9,7 +9,16 @@ from msseg.errors import MssegError
 from msseg.losses.table import LOSSES
 from msseg.training.augmentation import AUGMENTATIONS
 from msseg.training.optimisers import OPTIMISERS
-from msseg.training.recipes import RECIPES, SUPERVISION, configured, default_recipe, recipe_named, recipe_to_json
+from msseg.training.recipes import (
+    MIRRORS,
+    RECIPES,
+    SUPERVISION,
+    configured,
+    default_recipe,
+    recipe_named,
+    recipe_to_json,
+    training_patch,
+)
 from msseg.training.schedules import SCHEDULES
 
 
@@ -21,6 +30,7 @@ def test_every_row_names_rows_that_exist(name):
     assert row.loss in LOSSES
     assert row.augmentation in AUGMENTATIONS
     assert row.supervision in SUPERVISION
+    assert row.mirrors in MIRRORS
     json.dumps(recipe_to_json(row), allow_nan=False)
 
 
@@ -49,6 +59,23 @@ def test_a_recipe_replaces_batch_size_and_width_of_the_plan_up_to_its_cap(plan, 
     assert used.features == (16, 32, 64, 128, 256, 320)
     untouched = configured(planned, replace(recipe, batch_size=None, base_features=None))
     assert untouched == planned
+
+
+def test_a_share_of_the_patch_is_rounded_to_what_the_strides_divide(plan, recipe):
+    strides = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
+    planned = replace(plan.configurations["3d"], patch_size=(40, 56, 40), strides=strides)
+    assert training_patch(planned, replace(recipe, patch_share=0.85)) == (32, 48, 32)
+    assert training_patch(planned, replace(recipe, patch_share=0.01)) == (8, 8, 8)
+    assert training_patch(planned, replace(recipe, patch_share=1.0)) == (40, 56, 40)
+
+
+def test_lateral_mirrors_follow_the_columns_of_the_files_through_the_axis_order(plan, recipe):
+    planned = replace(plan.configurations["3d"], mirror_axes=(0, 1, 2))
+    lateral = replace(recipe, mirrors="lateral")
+    assert configured(planned, lateral, (0, 1, 2)).mirror_axes == (2,)
+    assert configured(planned, lateral, (2, 0, 1)).mirror_axes == (0,)
+    assert configured(replace(planned, mirror_axes=(0, 1)), lateral, (0, 1, 2)).mirror_axes == ()
+    assert configured(planned, replace(recipe, mirrors="plan")).mirror_axes == (0, 1, 2)
 
 
 def test_halving_leaves_the_coarsest_level_out():

@@ -41,18 +41,23 @@ def test_an_axis_shorter_than_the_patch_is_centred_in_it():
 
 def test_a_foreground_patch_has_a_voxel_of_the_drawn_class_at_its_centre():
     locations = {1: np.array([[5, 6, 7]]), 2: np.zeros((0, 3), int)}
-    assert foreground_lower(np.random.default_rng(0), locations, (4, 4, 6)) == (3, 4, 4)
+    assert foreground_lower(np.random.default_rng(0), (20, 20, 20), (4, 4, 6), locations) == (3, 4, 4)
+
+
+def test_a_foreground_patch_near_the_border_stays_inside_the_image():
+    locations = {1: np.array([[0, 9, 3]])}
+    assert foreground_lower(np.random.default_rng(0), (10, 10, 4), (4, 4, 6), locations) == (0, 6, -1)
 
 
 def test_a_small_class_is_drawn_as_often_as_a_large_one():
     locations = {1: np.zeros((1000, 1), int), 2: np.full((1, 1), 50)}
     generator = np.random.default_rng(0)
-    drawn = [foreground_lower(generator, locations, (2,)) for _ in range(2000)]
+    drawn = [foreground_lower(generator, (100,), (2,), locations) for _ in range(2000)]
     assert 900 < drawn.count((49,)) < 1100
 
 
 def test_background_locations_are_no_foreground():
-    assert foreground_lower(np.random.default_rng(0), {0: np.zeros((5, 3), int)}, (2, 2, 2)) is None
+    assert foreground_lower(np.random.default_rng(0), (8, 8, 8), (2, 2, 2), {0: np.zeros((5, 3), int)}) is None
 
 
 def test_a_case_without_foreground_gives_a_random_patch():
