@@ -1,8 +1,8 @@
 """nnU-Net's side of the race; runs in the Python environment that nnU-Net is installed in.
 
-    python nnunet_peer.py layout DECATHLON_FOLDER WORK      lay the data set out as nnU-Net wants it
-    python nnunet_peer.py train WORK ITERATIONS             train fold 0 for that many iterations, print seconds each
-    python nnunet_peer.py quality WORK ITERATIONS EPOCHS    train fold 0 that long, print minutes and validation Dice
+python nnunet_peer.py layout DECATHLON_FOLDER WORK      lay the data set out as nnU-Net wants it
+python nnunet_peer.py train WORK ITERATIONS             train fold 0 for that many iterations, print seconds each
+python nnunet_peer.py quality WORK ITERATIONS EPOCHS    train fold 0 that long, print minutes and validation Dice
 """
 
 from __future__ import annotations

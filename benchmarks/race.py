@@ -97,13 +97,16 @@ def iteration(race: Race, iterations: int = 16) -> list[Row]:
 
 
 def predict(race: Race) -> list[Row]:
-    """Predict cases with eight mirrors from process start, each with the plain U-Net of its own training."""
+    """Predict cases with eight mirrors from process start, each with the plain U-Net of its own short training."""
+    model = race.root / "models" / race.data.name / "3d_plain_unet"
+    if not (model / "fold_all" / "checkpoint_final.safetensors").exists():
+        options = ["--root", str(race.root), "--recipe", "nnunet", "--budget", "1m", "--device", "cpu", "--quiet"]
+        race.ours("msseg_train", race.data.name, "all", *options)
     images = race.work / "images"
     images.mkdir(exist_ok=True)
     for path in sorted((race.peer / "raw" / DATASET / "imagesTr").iterdir())[:PREDICTED_CASES]:
         if not (images / path.name).exists():
             (images / path.name).symlink_to(path.resolve())
-    model = race.root / "models" / race.data.name / "3d_plain_unet"
     ours, theirs = [], []
     for _ in range(race.repeats):
         for name in ("ours", "theirs"):
