@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from msseg.files import atomic_path
-from msseg.training.log import latest_by_step, read_log
+from msseg.training.log import LOG, latest_by_step, read_log
+
+CURVES = "curves.png"
 
 
 def draw_curves(folder: Path) -> Path | None:
     """Draw `folder`/curves.png from `folder`/log.jsonl; None where no epoch has been logged yet."""
-    entries = read_log(folder / "log.jsonl")
+    entries = read_log(folder / LOG)
     epochs = latest_by_step(entries, "epoch")
     if not epochs:
         return None
     labels: list[str] = next((entry["labels"][1:] for entry in entries if entry["event"] in ("start", "resume")), [])
-    path = folder / "curves.png"
+    path = folder / CURVES
     with atomic_path(path) as temporary:
         _draw(temporary, epochs, latest_by_step(entries, "validation"), labels)
     return path

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+LOG = "log.jsonl"
+
 
 def append_entry(path: Path, entry: dict[str, Any]) -> None:
     """Add one entry; a half line that a kill left at the end is closed first, so that it spoils itself only."""

@@ -7,21 +7,24 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from msseg.checkpoint import FINAL
+from msseg.checkpoint import FINAL, LATEST
 from msseg.data.store import stored_names
-from msseg.errors import DatasetError, MssegError
+from msseg.errors import DatasetError, MssegError, ResourceError
 from msseg.interrupts import StopRequest
 from msseg.networks.allocation import keep_freed_memory
 from msseg.progress import format_duration, progress
 from msseg.training.augmentation import augmentation_named
 from msseg.training.batches import Batch, BatchSource
-from msseg.training.curves import draw_curves
+from msseg.training.curves import CURVES, draw_curves
 from msseg.training.epoch import end_epoch, measure_whole_volumes, training_share
 from msseg.training.job import MakeSegment, TrainingJob, TrainingResult
+from msseg.training.log import LOG
 from msseg.training.optimisers import set_learning_rate, update_average
 from msseg.training.prefetch import batches_in_order, request_sequence
 from msseg.training.recipes import recipe_to_json, training_patch
@@ -50,23 +53,32 @@ def train_fold(
     """
     _check_store(job)
     job.folder.mkdir(parents=True, exist_ok=True)
+    if job.restart:
+        _forget(job.folder)
     if job.device.type == "cpu":
         keep_freed_memory()
     run = start_run(job, clock, report or _print_line)
     if _is_complete(run):
         run.report(f"training already complete ({run.state.finished}, {run.state.step} steps)")
         return _result(run, already_complete=True)
-    stop = stop or StopRequest()
     _announce(run)
-    prepare_forward(run)
-    sources = batch_sources(job, run.configuration)
-    requests = request_sequence(run.state.step, run.steps_per_epoch, _validation_batches(job))
-    with contextlib.closing(
-        batches_in_order(sources, requests, _batch_workers(job), _unless(stop, run.warn))
-    ) as batches:
-        run.state.finished = _train(run, batches, make_segment, stop)
+    try:
+        run.state.finished = _train_on_batches(run, make_segment, stop or StopRequest())
+    except torch.cuda.OutOfMemoryError as error:
+        raise _out_of_memory(run) from error
     _finish(run)
     return _result(run, already_complete=False)
+
+
+def _train_on_batches(run: Run, make_segment: MakeSegment | None, stop: StopRequest) -> str:
+    """Train with batches from workers that end with it; says how training ended."""
+    prepare_forward(run)
+    sources = batch_sources(run.job, run.configuration)
+    requests = request_sequence(run.state.step, run.steps_per_epoch, _validation_batches(run.job))
+    with contextlib.closing(
+        batches_in_order(sources, requests, _batch_workers(run.job), _unless(stop, run.warn))
+    ) as batches:
+        return _train(run, batches, make_segment, stop)
 
 
 def batch_sources(job: TrainingJob, configuration: Configuration) -> dict[str, BatchSource]:
@@ -83,15 +95,7 @@ def batch_sources(job: TrainingJob, configuration: Configuration) -> dict[str, B
         dummy_2d=configuration.dummy_2d,
         mirror_axes=configuration.mirror_axes,
     )
-    validation = BatchSource(
-        store=job.store,
-        case_names=tuple(job.split.validation),
-        patch_size=training_patch(configuration, job.recipe),
-        batch_size=configuration.batch_size,
-        seed=job.seed,
-        stream=_VALIDATION_STREAM,
-        foreground_share=job.recipe.foreground_share,
-    )
+    validation = replace(training, case_names=tuple(job.split.validation), stream=_VALIDATION_STREAM, augmentation=None)
     return {"training": training, "validation": validation}
 
 
@@ -105,6 +109,20 @@ def _check_store(job: TrainingJob) -> None:
             f"{job.store}: {len(missing)} cases of fold {job.fold} are not there ({shown}). "
             "Run msseg_plan_and_preprocess again; it makes only what is missing."
         )
+
+
+def _forget(folder: Path) -> None:
+    """Remove what an earlier training left: its log would mix with the new one's, its checkpoints be gone on from."""
+    for name in (LATEST, FINAL, LOG, CURVES):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _out_of_memory(run: Run) -> ResourceError:
+    shape = f"{run.configuration.batch_size} patches of {list(training_patch(run.configuration, run.job.recipe))}"
+    return ResourceError(
+        f"{run.job.folder}: the memory of {run.job.device} does not hold a step on {shape}. Plan with a smaller "
+        "--memory, or free the device from other work; training goes on from its last checkpoint."
+    )
 
 
 def _validation_batches(job: TrainingJob) -> int:
@@ -126,8 +144,12 @@ def _train(run: Run, batches: Iterator[Batch], make_segment: MakeSegment | None,
     while True:
         for batch in _bar(run, _timed(run, batches)):
             train_step(run, batch)
-            # Between epochs the ending is looked for below, after the epoch's validation.
-            if run.state.step % run.steps_per_epoch and (ending := _ending(run, stop)):
+            # After an epoch's last step comes its validation, which a checkpoint written in between would lose.
+            if run.state.step % run.steps_per_epoch == 0:
+                continue
+            if run.job.budget_s is not None:
+                measure_whole_volumes(run, make_segment)
+            if ending := _ending(run, stop):
                 return ending
             _save_if_due(run)
         end_epoch(run, batches, _validation_batches(run.job))
@@ -174,13 +196,14 @@ def _descend(run: Run, loss: torch.Tensor) -> bool:
     run.scaler.scale(loss).backward()
     run.scaler.unscale_(run.optimiser)
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), run.job.recipe.clip_norm)
+    finite = bool(torch.isfinite(norm))
     if run.scaler.is_enabled():
-        # An overflow in float16 is how the scaler finds its scale: it leaves the step out by itself.
+        # It leaves a step that is not finite out by itself, and lowers its scale.
         run.scaler.step(run.optimiser)
         run.scaler.update()
-    elif torch.isfinite(norm):
+    elif finite:
         run.optimiser.step()
-    else:
+    if not finite:
         return False
     if run.average is not None:
         update_average(run.average, run.network, run.job.recipe.average_decay, run.state.average_updates)
@@ -192,7 +215,8 @@ def _count_skipped(run: Run, loss: float) -> None:
     state = run.state
     state.skipped += 1
     state.skipped_in_a_row += 1
-    if state.skipped_in_a_row == 1:
+    # An overflow in float16 is how the scaler finds its scale: no news, unless it persists.
+    if state.skipped_in_a_row == 1 and not (run.scaler.is_enabled() and math.isfinite(loss)):
         run.warn(f"step {state.step}: loss {loss}, or its gradient, is not finite; step skipped")
     if state.skipped_in_a_row >= _SKIPPED_IN_A_ROW:
         raise MssegError(
@@ -255,10 +279,10 @@ def _save_if_due(run: Run) -> None:
 
 
 def _finish(run: Run) -> None:
-    """Write what the end of a training leaves behind."""
-    save_latest(run)
+    """Write what the end of a training leaves behind; the checkpoint that says "finished" last of the two."""
     if run.state.finished != "stopped":
         save_final(run)
+    save_latest(run)
     run.write("end", ended=run.state.finished, skipped=run.state.skipped)
     draw_curves(run.job.folder)
     run.report(

@@ -31,7 +31,7 @@ from msseg.networks.build import build_network
 from msseg.training.compiling import compiled_if_faster, worth_probing
 from msseg.training.fitting import fitted_width, measured_seconds_per_step
 from msseg.training.job import TrainingJob
-from msseg.training.log import append_entry
+from msseg.training.log import LOG, append_entry
 from msseg.training.optimisers import build_optimiser, load_optimiser_tensors, optimiser_tensors
 from msseg.training.recipes import configured, recipe_to_json, training_patch
 from msseg.training.state import TrainingState, state_from_json, state_to_json
@@ -80,7 +80,7 @@ class Run:
     def write(self, event: str, **values: Any) -> None:
         """Add an entry to the log."""
         where = {"event": event, "step": self.state.step, "elapsed_s": round(self.elapsed_s(), 3)}
-        append_entry(self.job.folder / "log.jsonl", {**where, **values})
+        append_entry(self.job.folder / LOG, {**where, **values})
 
     def warn(self, message: str) -> None:
         """Show a warning, log it, and keep it for the result."""
@@ -96,15 +96,28 @@ def start_run(job: TrainingJob, clock: Callable[[], float], report: Callable[[st
     """
     session_start = clock()
     latest = job.folder / LATEST
-    checkpoint = load_checkpoint(latest) if latest.exists() and not job.restart else None
+    checkpoint = load_checkpoint(latest) if latest.exists() else None
     if checkpoint is not None:
         _check_identity(job, checkpoint, latest)
     configuration = _fresh_configuration(job, clock, report) if checkpoint is None else checkpoint.configuration
-    network = build_network(
-        configuration, len(job.plan.channels), len(job.plan.labels), torch.Generator().manual_seed(job.seed)
-    ).to(job.device)
+    run = _fresh_run(job, configuration, clock, report, session_start)
+    if checkpoint is not None:
+        _restore(run, checkpoint, latest)
+    return run
+
+
+def _fresh_run(
+    job: TrainingJob,
+    configuration: Configuration,
+    clock: Callable[[], float],
+    report: Callable[[str], None],
+    session_start: float,
+) -> Run:
+    """A run at its first step."""
+    generator = torch.Generator().manual_seed(job.seed)
+    network = build_network(configuration, len(job.plan.channels), len(job.plan.labels), generator).to(job.device)
     dtype = autocast_dtype(job.device)
-    run = Run(
+    return Run(
         job=job,
         configuration=configuration,
         network=network,
@@ -129,9 +142,6 @@ def start_run(job: TrainingJob, clock: Callable[[], float], report: Callable[[st
         session_start=session_start,
         saved_at=session_start,
     )
-    if checkpoint is not None:
-        _restore(run, checkpoint, latest)
-    return run
 
 
 def _fresh_configuration(job: TrainingJob, clock: Callable[[], float], report: Callable[[str], None]) -> Configuration:

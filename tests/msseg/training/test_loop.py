@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from msseg.checkpoint import FINAL, LATEST, load_checkpoint
-from msseg.errors import CheckpointError, DatasetError, MssegError
+from msseg.errors import CheckpointError, DatasetError, MssegError, ResourceError
 from msseg.interrupts import StopRequest
 from msseg.training import loop
 from msseg.training.job import TrainingJob
@@ -141,6 +141,41 @@ def test_killed_it_goes_on_from_the_last_checkpoint_to_the_same_end(make_job: Ma
     assert_same_weights(whole.folder, killed.folder)
 
 
+def test_killed_in_an_epochs_validation_it_validates_again_and_ends_the_same(make_job: MakeJob, tmp_path, monkeypatch):
+    whole, killed = (make_job(folder=tmp_path / place) for place in ("whole", "killed"))
+    train_fold(whole, report=silent)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    end_epoch = loop.end_epoch
+
+    def dies(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "end_epoch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train_fold(killed, report=silent)
+    monkeypatch.setattr(loop, "end_epoch", end_epoch)
+    train_fold(killed, report=silent)
+    assert_same_weights(whole.folder, killed.folder)
+    assert [entry["epoch"] for entry in events(killed.folder, "epoch")] == [0, 1, 2]
+    losses = [[entry["loss"] for entry in events(job.folder, "epoch")] for job in (whole, killed)]
+    assert losses[0] == losses[1]
+
+
+def test_killed_between_the_last_two_checkpoints_it_is_not_taken_for_complete(make_job: MakeJob, monkeypatch):
+    train_fold(make_job(epochs=1), report=silent)
+    save_final = loop.save_final
+
+    def dies(_run):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_final", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train_fold(make_job(epochs=2), report=silent)
+    monkeypatch.setattr(loop, "save_final", save_final)
+    again = train_fold(make_job(epochs=2), report=silent)
+    assert (again.already_complete, again.epochs) == (False, 2)
+
+
 def test_workers_change_nothing(make_job: MakeJob, recipe, tmp_path):
     row = replace(recipe, epochs=1)
     alone = make_job(recipe=row, folder=tmp_path / "alone")
@@ -165,6 +200,7 @@ def test_restart_begins_anew(make_job: MakeJob):
     train_fold(make_job(), report=silent)
     result = train_fold(make_job(restart=True, epochs=1), report=silent)
     assert result.epochs == 1
+    assert [entry["epoch"] for entry in events(make_job().folder, "epoch")] == [0]
 
 
 def test_another_seed_or_plan_is_refused_by_name(make_job: MakeJob, plan):
@@ -228,6 +264,30 @@ def test_a_loss_that_stays_not_finite_stops_with_a_clear_message(make_job: MakeJ
     poison_steps(monkeypatch, set(range(100)))
     with pytest.raises(MssegError, match="not finite 20 steps in a row"):
         train_fold(make_job(recipe=replace(recipe, epochs=30)), report=silent)
+
+
+def test_a_gradient_that_overflows_float16_is_no_news_until_it_persists(make_job: MakeJob, recipe, monkeypatch):
+    def with_scaler(*arguments):
+        run = start_run(*arguments)
+        run.scaler = torch.amp.GradScaler("cpu", init_scale=1e30)
+        return run
+
+    start_run = loop.start_run
+    monkeypatch.setattr(loop, "start_run", with_scaler)
+    first = train_fold(make_job(recipe=replace(recipe, epochs=1)), report=silent)
+    assert first.warnings == ()
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_arguments: torch.tensor(torch.inf))
+    with pytest.raises(MssegError, match="not finite 20 steps in a row"):
+        train_fold(make_job(recipe=replace(recipe, epochs=30), restart=True), report=silent)
+
+
+def test_a_device_without_enough_memory_is_a_clear_error(make_job: MakeJob, monkeypatch):
+    def full(*_arguments):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop, "train_step", full)
+    with pytest.raises(ResourceError, match=r"2 patches of \[8, 8, 8\]. Plan with a smaller --memory"):
+        train_fold(make_job(), report=silent)
 
 
 def poison_steps(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
