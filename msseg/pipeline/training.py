@@ -58,11 +58,14 @@ class TrainingReport:
     fold: str
     result: TrainingResult
     validation: Evaluation | None
+    validation_stopped: bool = False
 
     @property
     def complete(self) -> bool:
         """Whether the fold is trained and every validation case is evaluated."""
-        return self.result.complete and (self.validation is None or self.validation.complete)
+        if not self.result.complete or self.validation_stopped:
+            return False
+        return self.validation is None or self.validation.complete
 
     def summary(self) -> str:
         """Lines for the end of the command."""
@@ -72,6 +75,8 @@ class TrainingReport:
         lines = [f"{where}: trained ({self.result.ended}, {self.result.steps} steps)."]
         if self.validation is not None:
             lines += [f"Validation on {len(self.validation.cases)} cases:", evaluation_table(self.validation)]
+        if self.validation_stopped:
+            lines.append("Validation was stopped. Run the same command again to go on.")
         return "\n".join(lines)
 
 
@@ -99,10 +104,9 @@ def train(
     stop = stop or StopRequest()
     job = _job(place, plan, configuration, str(fold), options, resolve_device(device), workers)
     result = train_fold(job, segment_maker(job), stop, (lambda _line: None) if quiet else None)
-    validation = None
-    if result.complete and job.split.validation:
-        validation = validate_fold(place, job, result, workers, quiet, stop)
-    return TrainingReport(model, str(fold), result, validation)
+    to_validate = result.complete and bool(job.split.validation)
+    validation = validate_fold(place, job, workers, quiet, stop) if to_validate else None
+    return TrainingReport(model, str(fold), result, validation, to_validate and validation is None)
 
 
 def plan_for_network(task: Task, plan: Plan, network: str | None) -> Plan:

@@ -2,68 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from msseg.checkpoint import FINAL
+from msseg.data.cases import Case
 from msseg.data.dataset import Dataset, read_dataset
 from msseg.data.image import read_label
-from msseg.errors import DatasetError, MssegError
+from msseg.data.labels import LabelMap
+from msseg.errors import DatasetError
 from msseg.evaluation.evaluate import Evaluation, evaluate_pairs, write_evaluation
 from msseg.evaluation.pairs import Pair
+from msseg.files import content_hash, read_json, write_json
 from msseg.folders import Task
 from msseg.inference.folder import output_path, predict_folder
 from msseg.inference.predictor import RULES_FILE, load_predictor
 from msseg.interrupts import StopRequest
-from msseg.postprocessing.decide import decide_rules
+from msseg.parallel import map_cases
+from msseg.postprocessing.decide import candidate_dice, rules_from_dice
 from msseg.postprocessing.rules import write_rules
-from msseg.training.job import TrainingJob, TrainingResult
+from msseg.training.job import TrainingJob
+
+# Which weights the segmentations beside it are of.
+ORIGIN = "predicted_with.json"
+# What the rules would do to each of a fold's validation cases.
+CANDIDATES = "postprocessing_candidates.json"
 
 
-def validate_fold(
-    task: Task, job: TrainingJob, result: TrainingResult, workers: int, quiet: bool, stop: StopRequest
-) -> Evaluation:
-    """The evaluation of the fold's validation cases, predicted with all mirrors and without postprocessing.
+def validate_fold(task: Task, job: TrainingJob, workers: int, quiet: bool, stop: StopRequest) -> Evaluation | None:
+    """The evaluation of the fold's validation cases, predicted with mirrors and without postprocessing.
 
     Writes `validation/` (segmentations), `validation.json` and `.csv` into the fold's folder, and the model's
-    postprocessing rules anew from all folds that are validated. Raises DatasetError where the raw data set is gone.
+    postprocessing rules anew from all folds that are validated. Segmentations of the same weights are kept. None
+    where it was stopped. Raises DatasetError where the raw data set is gone or a case fails.
     """
     dataset = read_dataset(task.raw)
-    wanted = set(job.split.validation)
-    cases = [case for case in dataset.training if case.name in wanted]
-    if len(cases) < len(wanted):
-        missing = sorted(wanted - {case.name for case in cases})
-        raise DatasetError(f"{task.raw}: validation cases are gone ({', '.join(missing[:3])}). Put them back.")
-    predictor = load_predictor(job.folder.parent, job.device, [job.fold], postprocess=False)
+    cases = _validation_cases(dataset, job.split.validation, task.raw)
     output = job.folder / "validation"
-    overwrite = not result.already_complete
-    report = predict_folder(predictor, cases, output, overwrite=overwrite, quiet=quiet, stop=lambda: stop.requested)
-    if not report.is_complete:
-        raise _incomplete(output, report.failed, report.stopped)
+    keep_outputs_of(job.folder / FINAL, output)
+    predictor = load_predictor(job.folder.parent, job.device, [job.fold], postprocess=False)
+    report = predict_folder(predictor, cases, output, quiet=quiet, stop=lambda: stop.requested)
+    if report.failed:
+        name, reason = next(iter(report.failed.items()))
+        raise DatasetError(f"{output}: {len(report.failed)} validation cases failed; the first is {name}: {reason}")
+    if report.stopped:
+        return None
     pairs = [Pair(case.name, output_path(case, output), case.label_path) for case in cases if case.label_path]
     evaluation = evaluate_pairs(pairs, dataset.labels, workers=workers)
     write_evaluation(evaluation, job.folder / "validation.json", job.folder / "validation.csv")
-    choose_postprocessing(job.folder.parent, dataset)
+    choose_postprocessing(job.folder, pairs, dataset.label_map, workers)
     return evaluation
 
 
-def choose_postprocessing(model: Path, dataset: Dataset) -> None:
-    """Write the rules that helped on the validation cases of all folds that have them."""
-    write_rules(model / RULES_FILE, decide_rules(_validated(model, dataset), len(dataset.labels)))
+def keep_outputs_of(checkpoint: Path, output: Path) -> None:
+    """Empty the folder `output` unless its segmentations are of the weights in `checkpoint`, and note that they are."""
+    origin = {"checkpoint": content_hash(checkpoint)}
+    if (output / ORIGIN).is_file() and read_json(output / ORIGIN) == origin:
+        return
+    if output.is_dir():
+        shutil.rmtree(output)
+    write_json(output / ORIGIN, origin)
 
 
-def _validated(model: Path, dataset: Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Prediction and reference, as class indices, of every case that a fold has validated."""
-    label_map = dataset.label_map
-    for case in dataset.training:
-        for path in sorted(model.glob(f"fold_[0-9]*/validation/{output_path(case, model).name}")):
-            if case.label_path is not None:
-                yield label_map.to_index(read_label(path)[0]), label_map.to_index(read_label(case.label_path)[0])
+def choose_postprocessing(fold: Path, pairs: Sequence[Pair], label_map: LabelMap, workers: int) -> None:
+    """Write the model's rules: those that helped on the validation cases of all its folds.
+
+    Each fold keeps what it found in a file of its own, so that the cases of the others are not looked at again.
+    """
+    look = partial(_candidates, label_map=label_map)
+    found = {}
+    for pair, outcome in map_cases(look, pairs, workers):
+        if outcome.value is None:
+            raise outcome.error or RuntimeError(f"{pair.name}: looked at without a result")
+        found[pair.name] = [
+            [[None if np.isnan(dice) else dice for dice in row] for row in rows] for rows in outcome.value
+        ]
+    write_json(fold / CANDIDATES, {"labels": list(label_map.values), "dice": found})
+    write_rules(fold.parent / RULES_FILE, rules_from_dice(_candidates_of_all_folds(fold.parent, label_map)))
 
 
-def _incomplete(output: Path, failed: dict[str, str], stopped: tuple[str, ...]) -> MssegError:
-    if failed:
-        name, reason = next(iter(failed.items()))
-        return DatasetError(f"{output}: {len(failed)} validation cases failed; the first is {name}: {reason}")
-    return MssegError(f"{output}: stopped with {len(stopped)} cases to go. Run the same command again to go on.")
+def _candidates(pair: Pair, label_map: LabelMap) -> np.ndarray:
+    prediction, reference = (label_map.to_index(read_label(path)[0]) for path in (pair.prediction, pair.reference))
+    return candidate_dice(prediction, reference, len(label_map.values))
+
+
+def _candidates_of_all_folds(model: Path, label_map: LabelMap) -> list[np.ndarray]:
+    """What the folds found on cases with these labels; those of another data set's labels say nothing here."""
+    files = [read_json(path) for path in sorted(model.glob(f"fold_*/{CANDIDATES}"))]
+    same = [file["dice"] for file in files if file["labels"] == list(label_map.values)]
+    return [np.array(dice, dtype=float) for cases in same for dice in cases.values()]
+
+
+def _validation_cases(dataset: Dataset, names: Sequence[str], raw: Path) -> list[Case]:
+    cases = [case for case in dataset.training if case.name in set(names)]
+    missing = sorted(set(names) - {case.name for case in cases})
+    if missing:
+        raise DatasetError(f"{raw}: validation cases are gone ({', '.join(missing[:3])}). Put them back.")
+    return cases

@@ -14,15 +14,6 @@ from msseg.postprocessing.components import keep_largest
 from msseg.postprocessing.rules import LARGEST_OF_EACH, LARGEST_TOGETHER, Rule
 
 
-def decide_rules(cases: Iterable[tuple[np.ndarray, np.ndarray]], num_classes: int) -> list[Rule]:
-    """The rules that raise Dice over the `cases` (prediction, reference), label maps (z, y, x) of class indices.
-
-    First the largest component of the whole foreground, kept if the mean Dice of the classes rises and none falls;
-    then, upon that, the largest component of each class, kept if that class's Dice rises. One case is held at a time.
-    """
-    return rules_from_dice([candidate_dice(*case, num_classes) for case in cases])
-
-
 def candidate_dice(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -> np.ndarray:
     """Dice (2, 2, num_classes - 1) of one case: without/with the whole foreground's rule, then each class's, by class.
 
@@ -38,7 +29,11 @@ def candidate_dice(prediction: np.ndarray, reference: np.ndarray, num_classes: i
 
 
 def rules_from_dice(candidates: list[np.ndarray]) -> list[Rule]:
-    """The rules kept, from the `candidate_dice` of every validation case; none where there are no cases."""
+    """The rules that raise Dice, from the `candidate_dice` of every validation case; none where there are no cases.
+
+    First the largest component of the whole foreground, kept if the mean Dice of the classes rises and none falls;
+    then, upon that, the largest component of each class, kept if that class's Dice rises.
+    """
     if not candidates:
         return []
     mean = _mean_over_cases(np.stack(candidates))

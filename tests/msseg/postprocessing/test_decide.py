@@ -3,11 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msseg.postprocessing.decide import candidate_dice, decide_rules
+from msseg.postprocessing.decide import candidate_dice, rules_from_dice
 
 
 def row(*values: int) -> np.ndarray:
     return np.array(values, np.uint8)[None, None]
+
+
+def decide_rules(cases, num_classes):
+    return rules_from_dice([candidate_dice(*case, num_classes) for case in cases])
 
 
 def names(rules):
