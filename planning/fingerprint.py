@@ -92,10 +92,14 @@ def sketch_levels() -> np.ndarray:
 
 
 def sketch_intensities(values: np.ndarray) -> IntensitySketch:
-    """The sketch of a flat array of foreground intensities; an empty array gives a sketch of count 0."""
+    """The sketch of a flat array of foreground intensities; an empty array gives a sketch of count 0.
+
+    The quantiles are `np.quantile`'s, which takes several times as long to partition at a thousand places as to sort.
+    """
     if values.size == 0:
         return IntensitySketch(0, 0.0, 0.0, ())
-    quantiles = np.quantile(values, sketch_levels())
+    places = sketch_levels() * (values.size - 1)
+    quantiles = np.interp(places, np.arange(values.size), np.sort(values))
     mean, variance = values.mean(dtype=np.float64), values.var(dtype=np.float64)
     return IntensitySketch(int(values.size), float(mean), float(variance), tuple(quantiles.tolist()))
 

@@ -47,6 +47,11 @@ def test_sketch_of_few_values_has_their_order_statistics():
     assert len(sketch.quantiles) == len(sketch_levels())
 
 
+def test_the_quantiles_of_a_sketch_are_those_of_numpy():
+    values = np.random.default_rng(2).normal(100, 20, 4321).astype(np.float32)
+    np.testing.assert_allclose(sketch_intensities(values).quantiles, np.quantile(values, sketch_levels()), rtol=1e-6)
+
+
 def test_sketch_does_not_grow_with_the_number_of_voxels():
     generator = np.random.default_rng(1)
     assert len(sketch_intensities(generator.normal(size=10**6)).quantiles) == 1025
