@@ -56,8 +56,9 @@ class CheckedCase:
 def check_dataset_structure(dataset: Dataset) -> list[Problem]:
     """Problems that need no file opened: files that are missing, names twice; and the notes of the reading."""
     problems = list(dataset.notes)
-    for case in (*dataset.training, *dataset.test):
+    for case in dataset.training:
         problems += _missing_files(case)
+    problems += _missing_test_note(dataset.test)
     problems += _repeated_names(dataset.training) + _repeated_names(dataset.test)
     problems += _shared_files(dataset.training)
     if not dataset.training:
@@ -130,6 +131,16 @@ def _missing_files(case: Case) -> list[Problem]:
         for path, kind in kinds
         if not path.exists()
     ]
+
+
+def _missing_test_note(cases: Sequence[Case]) -> list[Problem]:
+    """One note for all: training needs no test image, and published data sets often come without them."""
+    missing = [path for case in cases for path in case.image_paths if not path.exists()]
+    if not missing:
+        return []
+    found = f"{len(missing)} listed test images that are not there, the first {missing[0].name}"
+    remedy = "Nothing for training; copy them to segment them."
+    return [Problem("", str(missing[0].parent), found, "all listed files", remedy, "note")]
 
 
 def _repeated_names(cases: Sequence[Case]) -> list[Problem]:

@@ -99,6 +99,8 @@ def _explicit_cases(source: Path, listed: Any) -> list[Case]:
         if not texts:
             raise malformed(source, f"case {name!r} as {entry!r}", '{"images": [file, ...], "label": file}')
         _refuse_variables(source, texts)
+        if not name or name.startswith(".") or set(name) & set("/\\"):
+            raise malformed(source, f"the case name {name!r}", "a name that can be a file's, not a path")
         *image_paths, label_path = [Path(os.path.normpath(source.parent / text)) for text in texts]
         cases.append(Case(name, tuple(image_paths), label_path))
     return cases

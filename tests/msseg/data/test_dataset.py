@@ -74,6 +74,13 @@ def test_a_path_with_an_environment_variable_is_refused(nnunet):
         read_dataset(nnunet(dataset=listed))
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", ".hidden", ""])
+def test_a_case_name_that_is_no_file_name_is_refused(nnunet, name):
+    listed = {name: {"images": ["x.nii.gz"], "label": "x.nii.gz"}}
+    with pytest.raises(DatasetError, match="a name that can be a file's, not a path"):
+        read_dataset(nnunet(dataset=listed))
+
+
 @pytest.mark.parametrize("path", ["../x.nii.gz", "imagesTr/../../x.nii.gz", "/x.nii.gz"])
 def test_a_decathlon_path_that_leaves_the_folder_is_refused(decathlon, path):
     with pytest.raises(DatasetError, match="a path inside the data set folder"):
