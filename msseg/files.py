@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from msseg.errors import MssegError
 
@@ -49,13 +49,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, error: type[MssegError] = MssegError) -> Any:
-    """The JSON value in `path`; what cannot be read is raised as `error`, with the place."""
+    """The JSON value in `path`; what cannot be read is raised as `error`, with the place.
+
+    NaN and Infinity, which Python would read, are refused: JSON has none, and `write_json` could not write them again.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise error(f"{path}: no such file.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+    except (ValueError, RecursionError) as problem:
         raise error(f"{path}: not valid JSON ({problem}). Write the file again.") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def content_hash(*paths: Path) -> str:

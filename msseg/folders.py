@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msseg.errors import CheckpointError, DatasetError
+from msseg.files import read_json
 
 DEFAULT_ROOT = "msseg_data"
 _TASK_NUMBER = re.compile(r"^(?:Task|Dataset)0*(\d+)(?:_|$)")
@@ -80,7 +81,14 @@ def find_task(task: str, root: Path) -> Task:
 def known_tasks(root: Path) -> list[str]:
     """Names of the tasks below `root`, raw or preprocessed, sorted."""
     rooms = (root / "raw", root / "preprocessed")
-    return sorted({folder.name for room in rooms if room.is_dir() for folder in room.iterdir() if folder.is_dir()})
+    return sorted({folder.name for room in rooms for folder in _folders(room)})
+
+
+def _folders(room: Path) -> list[Path]:
+    """The folders in it; hidden ones, as tools leave them, are no tasks."""
+    if not room.is_dir():
+        return []
+    return [folder for folder in room.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
 
 
 def find_model(root: Path, task: str | None = None) -> Path:
@@ -110,12 +118,18 @@ def _task(name: str, raw: Path, root: Path) -> Task:
 
 def _raw_folder(name: str, root: Path) -> Path:
     """`raw/NAME`, or where the data set lay when it was planned."""
-    from msseg.files import read_json
-
     source = root / "preprocessed" / name / "source.json"
     if source.is_file() and not (root / "raw" / name).is_dir():
-        return Path(read_json(source, DatasetError)["raw"])
+        return planned_from(source)
     return root / "raw" / name
+
+
+def planned_from(source: Path) -> Path:
+    """The data set folder that a task's `source.json` names; DatasetError where it names none."""
+    value = read_json(source, DatasetError)
+    if not isinstance(value, dict) or not isinstance(value.get("raw"), str):
+        raise DatasetError(f'{source}: found {value!r}, expected {{"raw": the data set folder}}. Delete the file.')
+    return Path(value["raw"])
 
 
 def _number(name: str) -> int | None:

@@ -34,6 +34,14 @@ def test_a_broken_json_file_is_named_with_the_callers_error(tmp_path):
         read_json(tmp_path / "absent.json", CheckpointError)
 
 
+@pytest.mark.parametrize("text", ["NaN", '{"std": -Infinity}', "[" * 100_000])
+def test_json_that_could_not_be_written_again_is_refused(tmp_path, text):
+    path = tmp_path / "plan.json"
+    path.write_text(text)
+    with pytest.raises(CheckpointError, match=r"plan\.json: not valid JSON"):
+        read_json(path, CheckpointError)
+
+
 def test_content_hash_depends_on_bytes_and_order_alone(tmp_path):
     for name, content in (("a", b"one"), ("b", b"two"), ("c", b"one")):
         (tmp_path / name).write_bytes(content)

@@ -4,7 +4,7 @@ import pytest
 
 from msseg.errors import CheckpointError, DatasetError
 from msseg.files import write_json
-from msseg.folders import find_model, find_task, project_root
+from msseg.folders import find_model, find_task, known_tasks, project_root
 
 
 def make_task(root, name):
@@ -32,6 +32,18 @@ def test_a_task_is_found_by_the_path_of_its_folder(tmp_path):
 def test_a_task_planned_from_elsewhere_is_found_by_name_later(tmp_path):
     write_json(tmp_path / "preprocessed" / "Kidneys" / "source.json", {"raw": "/data/Kidneys"})
     assert find_task("Kidneys", tmp_path).raw == Path("/data/Kidneys")
+
+
+def test_a_record_of_the_source_that_names_none_is_refused(tmp_path):
+    write_json(tmp_path / "preprocessed" / "Kidneys" / "source.json", ["/data/Kidneys"])
+    with pytest.raises(DatasetError, match=r"source\.json: found .*Delete the file"):
+        find_task("Kidneys", tmp_path)
+
+
+def test_hidden_folders_are_no_tasks(tmp_path):
+    make_task(tmp_path, ".cache")
+    make_task(tmp_path, "Task04_Hippocampus")
+    assert known_tasks(tmp_path) == ["Task04_Hippocampus"]
 
 
 def test_an_ambiguous_number_lists_the_candidates(tmp_path):
