@@ -52,6 +52,14 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+    if device.type == "cpu" and _cpu_has_bfloat16():
         return torch.bfloat16
     return None
+
+
+def _cpu_has_bfloat16() -> bool:
+    """False also under a torch that cannot tell: the question is a private function, younger than torch 2.4."""
+    import torch
+
+    ask = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return ask is not None and bool(ask())
