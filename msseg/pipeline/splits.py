@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from msseg.errors import DatasetError
 from msseg.files import read_json, write_json
 from msseg.folders import Task
+from planning.json_fields import record, refuse, sequence, text
 from planning.splits import Split, make_splits
 
 ALL = "all"
@@ -22,16 +25,46 @@ def ensure_splits(task: Task, case_names: Sequence[str], group_by: str | None = 
     `group_by` None keeps the grouping that the folds on disk were made with.
     """
     path = task.preprocessed / "splits.json"
-    stored: dict[str, Any] = read_json(path, DatasetError) if path.is_file() else {}
-    group_by = group_by if group_by is not None else stored.get("group_by")
-    if stored.get("cases") == sorted(case_names) and stored.get("group_by") == group_by:
-        return [Split(tuple(fold["train"]), tuple(fold["validation"]), fold["note"]) for fold in stored["folds"]]
+    stored = _read_splits(path) if path.is_file() else None
+    if stored is not None:
+        group_by = group_by if group_by is not None else stored.group_by
+        if stored.cases == tuple(sorted(case_names)) and stored.group_by == group_by:
+            return list(stored.folds)
+        _LOG.warning("%s: made anew for %d cases; folds trained before were of other cases.", path, len(case_names))
     splits = make_splits(case_names, groups=None if group_by is None else groups_of(case_names, group_by))
     folds = [{"train": list(s.train), "validation": list(s.validation), "note": s.note} for s in splits]
     write_json(path, {"group_by": group_by, "cases": sorted(case_names), "folds": folds})
     for note in sorted({split.note for split in splits if split.note}):
         _LOG.warning("splits: %s.", note)
     return splits
+
+
+@dataclass(frozen=True)
+class _StoredSplits:
+    group_by: str | None
+    cases: tuple[str, ...]
+    folds: tuple[Split, ...]
+
+
+def _text_or_nothing(value: Any, place: str) -> Any:
+    return text(value, place) if value else value
+
+
+_names = sequence(text)
+_read_fold = record(Split, {"train": _names, "validation": _names, "note": _text_or_nothing})
+_read_stored = record(_StoredSplits, {"group_by": _text_or_nothing, "cases": _names, "folds": sequence(_read_fold)})
+
+
+def _read_splits(path: Path) -> _StoredSplits:
+    """The folds on disk, as written or edited by hand; PlanError where they are malformed or name unknown cases."""
+    stored = _read_stored(read_json(path, DatasetError), str(path))
+    if not stored.folds:
+        raise refuse(f"{path}.folds", [], "at least one fold")
+    for index, fold in enumerate(stored.folds):
+        unknown = sorted({*fold.train, *fold.validation} - set(stored.cases))
+        if unknown or not fold.train:
+            raise refuse(f"{path}.folds[{index}]", unknown or fold.train, "names of cases, some to train on")
+    return stored
 
 
 def groups_of(case_names: Sequence[str], pattern: str) -> dict[str, str]:
