@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import platform
+import re
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from msseg.errors import MssegError
@@ -16,6 +20,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
+_LOG = logging.getLogger("msseg")
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -29,7 +34,8 @@ def run(parser: argparse.ArgumentParser, command: Command, argv: list[str] | Non
     _set_up_logging(arguments)
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return command(arguments)
+        with _resources_logged(parser.prog):
+            return command(arguments)
     except MssegError as error:
         return _failed(parser.prog, error, str(error), arguments)
     except MemoryError as error:
@@ -37,10 +43,15 @@ def run(parser: argparse.ArgumentParser, command: Command, argv: list[str] | Non
     except OSError as error:
         return _failed(parser.prog, error, _describe(error), arguments)
     except KeyboardInterrupt:
-        print(f"{parser.prog}: stopped. Run the same command again to go on.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return stopped(parser.prog)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def stopped(program: str) -> int:
+    """The exit code of a command that somebody stopped, and the line that says so."""
+    print(f"{program}: stopped. Run the same command again to go on.", file=sys.stderr)
+    return EXIT_INTERRUPTED
 
 
 def make_parser(program: str, description: str, epilog: str | None = None) -> argparse.ArgumentParser:
@@ -52,7 +63,7 @@ def make_parser(program: str, description: str, epilog: str | None = None) -> ar
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     voice = parser.add_mutually_exclusive_group()
-    voice.add_argument("-v", "--verbose", action="store_true", help="say more")
+    voice.add_argument("-v", "--verbose", action="store_true", help="say more: decisions, files, time and memory taken")
     voice.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     return parser
@@ -71,7 +82,16 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto|cpu|cuda|cuda:N|mps (default: auto)")
+    parser.add_argument(
+        "--device", type=device_name, default="auto", metavar="DEVICE", help="auto|cpu|cuda|cuda:N|mps (default: auto)"
+    )
+
+
+def add_unused_device(parser: argparse.ArgumentParser) -> None:
+    """`--device` for a step that only the CPU does, so that every step takes the same options."""
+    parser.add_argument(
+        "--device", type=device_name, metavar="DEVICE", help="taken as in every command; this step runs on the CPU"
+    )
 
 
 def add_planning(parser: argparse.ArgumentParser) -> None:
@@ -89,18 +109,53 @@ def add_group_by(parser: argparse.ArgumentParser) -> None:
 
 
 def positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least 1")
-    return value
+    """A whole number of at least 1."""
+    return _int_from(1, text)
+
+
+def not_negative_int(text: str) -> int:
+    """A whole number of at least 0."""
+    return _int_from(0, text)
 
 
 def share(text: str) -> float:
     """A number above 0 and at most 1."""
-    value = float(text)
+    value = _float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a number above 0 and at most 1")
     return value
+
+
+def distance_mm(text: str) -> float:
+    """A finite number of at least 0."""
+    value = _float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a distance in mm, such as 1.5")
+    return value
+
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
+
+
+def device_name(text: str) -> str:
+    """The name of a device; whether the machine has it is seen when it is used."""
+    if not _DEVICE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text}: expected auto, cpu, cuda, cuda:N or mps")
+    return text
+
+
+def _int_from(lowest: int, text: str) -> int:
+    if not text.strip().lstrip("+").isdecimal() or int(text) < lowest:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least {lowest}")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    """The number, or NaN, which no range holds."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 _BYTE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "GIB": 2**30, "MIB": 2**20}
@@ -113,7 +168,7 @@ def byte_size(text: str) -> int:
     unit = unit if unit.endswith("B") else f"{unit}B"
     try:
         size = int(float(number) * _BYTE_UNITS[unit])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text}: expected a size such as 8GB") from None
     if size <= 0:
         raise argparse.ArgumentTypeError(f"{text}: expected a size above zero")
@@ -141,10 +196,42 @@ def say(arguments: argparse.Namespace, text: str) -> None:
         print(text, flush=True)
 
 
+def conclude(arguments: argparse.Namespace, summary: str, complete: bool) -> int:
+    """The exit code of a command that ran to its end; quiet keeps back the summary of what succeeded alone."""
+    if not arguments.quiet:
+        print(summary, flush=True)
+    elif not complete:
+        print(summary, file=sys.stderr, flush=True)
+    return EXIT_DONE if complete else EXIT_FAILED
+
+
+@contextlib.contextmanager
+def _resources_logged(program: str) -> Iterator[None]:
+    """For --verbose: what runs, and at the end the time it took and the most memory this process held."""
+    _LOG.debug("%s on Python %s, %s", program, platform.python_version(), platform.platform())
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        from msseg.progress import format_duration
+
+        _LOG.debug("%s: %s%s", program, format_duration(time.monotonic() - start), _peak_memory())
+
+
+def _peak_memory() -> str:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return f", at most {peak / 1e9:.2f} GB of memory in the main process"
+
+
 def _set_up_logging(arguments: argparse.Namespace) -> None:
-    level = logging.ERROR if arguments.quiet else logging.DEBUG if arguments.verbose else logging.INFO
+    level = logging.ERROR if arguments.quiet else logging.DEBUG if arguments.verbose else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("msseg").setLevel(level)
+    _LOG.setLevel(level)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

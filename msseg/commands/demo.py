@@ -44,7 +44,7 @@ def _run(arguments: argparse.Namespace) -> int:
             announce=lambda line: console.say(arguments, line),
         )
     if result.evaluation is None:
-        return console.EXIT_INTERRUPTED
-    console.say(arguments, evaluation_table(result.evaluation))
+        return console.stopped("msseg_demo")
+    code = console.conclude(arguments, evaluation_table(result.evaluation), result.evaluation.complete)
     console.say(arguments, "Pictures: " + ", ".join(str(path) for path in result.pictures))
-    return console.EXIT_DONE if result.evaluation.complete else console.EXIT_FAILED
+    return code

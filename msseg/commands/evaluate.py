@@ -27,10 +27,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-r", "--references", required=True, metavar="DIR", help="folder of reference labels")
     parser.add_argument("-o", "--output", metavar="FILE", help="where the JSON goes (the CSV beside it)")
     parser.add_argument("--labels", type=_labels, metavar="JSON", help="names and values (default: from dataset.json)")
-    parser.add_argument("--tolerance-mm", type=float, default=1.0, help="tolerance of the NSD (default: 1 mm)")
+    parser.add_argument(
+        "--tolerance-mm",
+        type=console.distance_mm,
+        default=1.0,
+        metavar="MM",
+        help="tolerance of the NSD (default: 1 mm)",
+    )
     parser.add_argument("--images", metavar="DIR", help="folder of the images, to draw the worst, median and best case")
     parser.add_argument("--pictures", metavar="DIR", help="where the pictures go (default: pictures/ beside the JSON)")
     console.add_workers(parser)
+    console.add_unused_device(parser)
     return console.run(parser, _run, argv)
 
 
@@ -45,9 +52,12 @@ def _labels(text: str) -> dict[str, int]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from msseg.errors import DatasetError
     from msseg.evaluation.tables import evaluation_table
     from msseg.pipeline.evaluation import draw_pictures, evaluate
 
+    if arguments.pictures and not arguments.images:
+        raise DatasetError("--pictures: found no --images, expected the folder of the images to draw on. Name it.")
     evaluation = evaluate(
         arguments.predictions,
         arguments.references,
@@ -57,10 +67,10 @@ def _run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         quiet=arguments.quiet,
     )
-    console.say(arguments, evaluation_table(evaluation))
+    code = console.conclude(arguments, evaluation_table(evaluation), evaluation.complete)
     if arguments.images:
         beside = Path(arguments.output).parent if arguments.output else Path(arguments.predictions)
         folder = arguments.pictures or beside / "pictures"
         drawn = draw_pictures(evaluation, arguments.images, arguments.predictions, arguments.references, folder)
         console.say(arguments, "Pictures: " + ", ".join(str(path) for path in drawn))
-    return console.EXIT_DONE if evaluation.complete else console.EXIT_FAILED
+    return code

@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     console.add_task(parser)
     console.add_root(parser)
     console.add_workers(parser)
+    console.add_unused_device(parser)
     console.add_planning(parser)
     parser.add_argument("--check-only", action="store_true", help="stop after the check")
     parser.add_argument("--skip-broken", action="store_true", help="go on without the cases that fail the check")
@@ -54,6 +55,4 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     if arguments.explain and report.plan is not None:
         print(explain(report.plan))
-    if report.preprocessed is not None:
-        console.say(arguments, report.summary())
-    return console.EXIT_DONE if report.complete else console.EXIT_FAILED
+    return console.conclude(arguments, report.summary(), report.complete)

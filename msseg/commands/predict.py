@@ -35,7 +35,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--no-mirroring", action="store_true", help="one pass a tile instead of all mirrored ones")
     parser.add_argument(
-        "--noise-repeats", type=int, default=0, metavar="N", help="further passes with Gaussian noise (default: 0)"
+        "--noise-repeats",
+        type=console.not_negative_int,
+        default=0,
+        metavar="N",
+        help="further passes with Gaussian noise (default: 0)",
     )
     parser.add_argument("--no-postprocessing", action="store_true", help="leave the network's segmentation as it is")
     parser.add_argument("--overwrite", action="store_true", help="predict again what is there already")
@@ -65,7 +69,5 @@ def _run(arguments: argparse.Namespace) -> int:
             quiet=arguments.quiet,
             stop=stop,
         )
-    console.say(arguments, prediction_summary(report, arguments.output))
-    if stop.requested:
-        return console.EXIT_INTERRUPTED
-    return console.EXIT_DONE if report.is_complete else console.EXIT_FAILED
+    code = console.conclude(arguments, prediction_summary(report, arguments.output), report.is_complete)
+    return console.EXIT_INTERRUPTED if stop.requested else code

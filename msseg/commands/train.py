@@ -63,7 +63,5 @@ def _run(arguments: argparse.Namespace) -> int:
             quiet=arguments.quiet,
             stop=stop,
         )
-    console.say(arguments, report.summary())
-    if stop.requested:
-        return console.EXIT_INTERRUPTED
-    return console.EXIT_DONE if report.complete else console.EXIT_FAILED
+    code = console.conclude(arguments, report.summary(), report.complete)
+    return console.EXIT_INTERRUPTED if stop.requested else code

@@ -28,6 +28,9 @@ class DemoResult:
     pictures: tuple[Path, ...]
 
 
+_STOPPED = DemoResult(None, ())
+
+
 def run_demo(
     root: str | os.PathLike[str],
     budget_s: float,
@@ -47,14 +50,18 @@ def run_demo(
         write_synthetic_dataset(raw, training_cases, test_cases)
     announce("2/5 checking, measuring, planning and preprocessing (msseg_plan_and_preprocess)")
     plan_and_preprocess(TASK, root, PlanningOptions(memory_bytes=MEMORY_BYTES), workers, quiet=quiet)
+    if stop.requested:
+        return _STOPPED
     announce(f"3/5 training fold 0 for {budget_s / 60:.1f} minutes (msseg_train)")
     options = TrainingOptions(budget_s=budget_s)
     report = train(TASK, 0, root, options, device, workers, quiet, stop)
     if stop.requested:
-        return DemoResult(None, ())
+        return _STOPPED
     announce("4/5 segmenting the test cases (msseg_predict)")
     output = Path(root) / "predictions" / TASK
     predict(raw / "imagesTs", output, report.model, device=device, overwrite=True, quiet=quiet, stop=stop)
+    if stop.requested:
+        return _STOPPED
     announce("5/5 evaluating and drawing (msseg_evaluate)")
     evaluation = evaluate(output, raw / "labelsTs", workers=workers, quiet=quiet)
     pictures = draw_pictures(evaluation, raw / "imagesTs", output, raw / "labelsTs", Path(root) / "pictures")

@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 from msseg.data.dataset import Dataset, read_dataset
-from msseg.data.problems import problems_table
-from msseg.errors import DatasetError
+from msseg.data.problems import Problem, problems_table
+from msseg.errors import DatasetError, PlanError
 from msseg.files import read_json, value_hash, write_json
-from msseg.folders import Task, find_task, project_root
+from msseg.folders import Task, find_task, planned_from, project_root
 from msseg.parallel import default_workers
 from msseg.pipeline.splits import ensure_splits
 from msseg.preprocessing.examine import Examination, examine_dataset, fingerprint_of
@@ -68,14 +68,14 @@ class PlanningReport:
     def complete(self) -> bool:
         """Whether all that was asked for is done."""
         if self.preprocessed is None:
-            return not has_errors(self.examination)
+            return not errors_left(self.examination, self.skipped)
         return not self.preprocessed.failed
 
     def summary(self) -> str:
         """Lines for the end of the command."""
         done = self.preprocessed
         if done is None:
-            return "The data set is ready to use." if self.complete else "The data set has errors."
+            return _check_summary(self.task, self.examination, self.skipped)
         lines = [f"{self.task.preprocessed}: {len(done.prepared)} cases preprocessed, {len(done.kept)} kept."]
         lines += [f"failed: {name}: {reason}" for name, reason in done.failed.items()]
         if self.skipped:
@@ -99,7 +99,9 @@ def plan_and_preprocess(
     options = options or PlanningOptions()
     workers = workers or default_workers()
     place = find_task(os.fspath(task), project_root(root))
+    _refuse_namesake(place)
     dataset = read_dataset(place.raw)
+    _LOG.debug("%s: %d cases, %d workers; results in %s", place.raw, len(dataset.training), workers, place.preprocessed)
     examination = _examine(place, dataset, workers, executor, quiet)
     skipped = examination.broken if options.skip_broken else ()
     _record_check(place, examination, skipped)
@@ -107,7 +109,9 @@ def plan_and_preprocess(
         return PlanningReport(place, examination, skipped)
     _refuse_errors(place, examination, skipped, options)
     fingerprint = fingerprint_of(dataset, examination, skipped)
+    write_json(place.fingerprint_path, fingerprint_to_json(fingerprint))
     plan = _plan(place, fingerprint, options)
+    _refuse_other_dataset(plan, dataset, place)
     ensure_splits(place, [case.name for case in fingerprint.cases], options.group_by)
     watch = partial(_watch, total=len(dataset.training) - len(skipped), description="preprocess", quiet=quiet)
     prepared = preprocess_dataset(
@@ -130,9 +134,44 @@ def load_plan(task: Task) -> Plan:
     return plan_from_json(read_json(task.plan_path, DatasetError), str(task.plan_path))
 
 
-def has_errors(examination: Examination) -> bool:
-    """Whether the check found more than notes."""
-    return any(problem.severity == "error" for problem in examination.problems)
+def errors_left(examination: Examination, skipped: tuple[str, ...] = ()) -> list[Problem]:
+    """What the check found beyond notes, without the cases that are left out."""
+    return [one for one in examination.problems if one.severity == "error" and one.case not in skipped]
+
+
+def _check_summary(place: Task, examination: Examination, skipped: tuple[str, ...]) -> str:
+    errors = len(errors_left(examination, skipped))
+    notes = sum(problem.severity == "note" for problem in examination.problems)
+    found = f"{errors} errors" if errors else "ready to use"
+    found += f" without {', '.join(skipped)}" if skipped else ""
+    return f"{place.raw}: {len(examination.cases)} cases checked, {found}, {notes} notes; see {place.check_path}."
+
+
+def _refuse_namesake(place: Task) -> None:
+    """Two data sets of one name would overwrite each other's cases and models; one that was moved may go on."""
+    if not place.source_path.is_file():
+        return
+    planned = planned_from(place.source_path)
+    if (planned / "dataset.json").is_file() and not planned.samefile(place.raw):
+        raise DatasetError(
+            f"{place.raw}: {place.preprocessed} belongs to {planned}, a data set of the same name. "
+            "Rename one of the two folders, or use another --root."
+        )
+
+
+def _refuse_other_dataset(plan: Plan, dataset: Dataset, place: Task) -> None:
+    """A plan edited by hand may be of a data set with other channels or labels than this has by now."""
+    named = [channel.name for channel in plan.channels]
+    pairs = {
+        "channels": (named, list(dataset.channels)),
+        "labels": (list(plan.labels.items()), list(dataset.labels.items())),  # their order numbers the classes
+    }
+    for what, (found, expected) in pairs.items():
+        if found != expected:
+            raise PlanError(
+                f"{place.plan_path}: plan.{what}: found {found}, expected {expected} as in the data set. "
+                "Mend the plan, or plan anew with --replan."
+            )
 
 
 def _examine(place: Task, dataset: Dataset, workers: int, executor: Executor | None, quiet: bool) -> Examination:
@@ -148,14 +187,13 @@ def _watch(outcomes: Iterable[Any], total: int, description: str, quiet: bool) -
 
 
 def _record_check(place: Task, examination: Examination, skipped: tuple[str, ...]) -> None:
-    write_json(place.source_path, {"raw": str(place.raw)})
+    write_json(place.source_path, {"raw": str(place.raw.resolve())})
     problems = [as_json(problem) for problem in examination.problems]
     write_json(place.check_path, {"cases": len(examination.cases), "skipped": list(skipped), "problems": problems})
 
 
 def _refuse_errors(place: Task, examination: Examination, skipped: tuple[str, ...], options: PlanningOptions) -> None:
-    errors = [problem for problem in examination.problems if problem.severity == "error"]
-    left = [problem for problem in errors if problem.case not in skipped]
+    left = errors_left(examination, skipped)
     if not left:
         return
     hint = "" if options.skip_broken else " or leave the named cases out with --skip-broken"
@@ -165,21 +203,21 @@ def _refuse_errors(place: Task, examination: Examination, skipped: tuple[str, ..
 
 
 def _plan(place: Task, fingerprint: Fingerprint, options: PlanningOptions) -> Plan:
-    """The plan on disk where it still holds or was edited by hand, else a new one, written beside its fingerprint."""
-    described = fingerprint_to_json(fingerprint)
-    wanted = {"fingerprint": value_hash(described), "budget": as_json(options.budget())}
+    """The plan on disk where it still holds or was edited by hand, else a new one."""
+    wanted = {"fingerprint": value_hash(fingerprint_to_json(fingerprint)), "budget": as_json(options.budget())}
     record = place.preprocessed / "planned.json"
     if place.plan_path.is_file() and not options.replan:
         planned = read_json(record, DatasetError) if record.is_file() else {}
-        written = read_json(place.plan_path, DatasetError)
+        written = read_json(place.plan_path, PlanError)
         edited = planned.get("plan") != value_hash(written)
+        if edited:
+            _LOG.warning("%s was edited by hand and is honoured; --replan plans anew.", place.plan_path)
         if edited or {name: planned.get(name) for name in wanted} == wanted:
-            if edited:
-                _LOG.warning("%s was edited by hand and is honoured; --replan plans anew.", place.plan_path)
+            _LOG.debug("%s: kept", place.plan_path)
             return plan_from_json(written, str(place.plan_path))
+    _LOG.debug("%s: made for %s", place.plan_path, options.budget())
     plan = make_plan(fingerprint, options.budget())
     written = plan_to_json(plan)
-    write_json(place.fingerprint_path, described)
     write_json(place.plan_path, written)
     write_json(record, {**wanted, "plan": value_hash(written)})
     return plan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from collections.abc import Collection
 from concurrent.futures import Executor
@@ -20,6 +22,8 @@ from msseg.preprocessing.case import preprocess_case
 from msseg.preprocessing.examine import Watch, case_paths
 from planning.json_fields import as_json
 from planning.plan import ChannelPlan, Plan
+
+_LOG = logging.getLogger("msseg")
 
 PREPARATION_VERSION = 1  # counts changes of what preparing a case gives, so that stores of older versions are stale
 _ABANDONED_AFTER_S = 3600.0
@@ -62,6 +66,7 @@ def preprocess_dataset(
     for case, outcome in watch(map_cases(prepare, cases, workers, executor)):
         if outcome.value is not None:
             done[outcome.value].append(case.name)
+            _LOG.debug("%s: %s", case.name, "prepared" if outcome.value else "kept")
         elif isinstance(outcome.error, MssegError):
             failed[case.name] = str(outcome.error)
         else:
@@ -122,5 +127,6 @@ class _Prepare:
 def _remove_abandoned(store: Path) -> None:
     """Remove what a killed run left half-written; what is younger than an hour may still be written by another."""
     for path in store.glob(".writing-*"):
-        if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # the other may have finished with it by now
+            if time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
+                path.unlink()

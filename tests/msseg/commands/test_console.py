@@ -4,7 +4,19 @@ import signal
 
 import pytest
 
-from msseg.commands.console import byte_size, duration_s, make_parser, positive_int, run
+from msseg.commands.console import (
+    add_device,
+    byte_size,
+    conclude,
+    device_name,
+    distance_mm,
+    duration_s,
+    make_parser,
+    not_negative_int,
+    positive_int,
+    run,
+    share,
+)
 from msseg.errors import DatasetError
 
 
@@ -55,8 +67,58 @@ def test_durations(text, seconds):
 
 @pytest.mark.parametrize(
     ("read", "text"),
-    [(byte_size, "lots"), (byte_size, "0GB"), (duration_s, "45"), (duration_s, "-1h"), (positive_int, "0")],
+    [
+        (byte_size, "lots"),
+        (byte_size, "0GB"),
+        (byte_size, "infGB"),
+        (byte_size, "nan"),
+        (duration_s, "45"),
+        (duration_s, "-1h"),
+        (positive_int, "0"),
+        (positive_int, "two"),
+        (not_negative_int, "-1"),
+        (share, "half"),
+        (share, "0"),
+        (distance_mm, "-1"),
+        (distance_mm, "inf"),
+        (device_name, "gpu"),
+        (device_name, "cuda:x"),
+    ],
 )
 def test_a_malformed_value_is_refused(read, text):
     with pytest.raises(argparse.ArgumentTypeError):
         read(text)
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu", "cuda", "cuda:1", "mps"])
+def test_device_names(name):
+    assert device_name(name) == name
+
+
+def test_a_malformed_option_is_said_in_its_own_words(capsys):
+    parser = make_parser("msseg_test", "A test.")
+    add_device(parser)
+    with pytest.raises(SystemExit) as stop:
+        run(parser, lambda _arguments: 0, ["--device", "gpu"])
+    assert stop.value.code == 2
+    assert "gpu: expected auto, cpu, cuda, cuda:N or mps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "complete", "printed"),
+    [
+        ([], True, ("done\n", "")),
+        ([], False, ("done\n", "")),
+        (["-q"], True, ("", "")),
+        (["-q"], False, ("", "done\n")),
+    ],
+)
+def test_quiet_keeps_back_nothing_that_failed(capsys, argv, complete, printed):
+    code = run_with(lambda arguments: conclude(arguments, "done", complete), argv)
+    assert code == (0 if complete else 1)
+    assert tuple(capsys.readouterr()) == printed
+
+
+def test_verbose_ends_with_the_time_and_memory_it_took(caplog):
+    assert run_with(lambda _arguments: 0, ["-v"]) == 0
+    assert "msseg_test: 0 s" in caplog.messages[-1]
