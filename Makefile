@@ -6,7 +6,7 @@ VENV   ?= .venv
 TORCH  ?= torch
 BIN    := $(VENV)/bin
 # A change of the metadata or of the chosen torch installs again.
-STAMP   = $(VENV)/.installed-$(subst /,_,$(subst =,_,$(subst $() ,_,$(TORCH))))
+STAMP   = $(VENV)/.installed-$(subst :,_,$(subst /,_,$(subst =,_,$(subst $() ,_,$(TORCH)))))
 
 .PHONY: demo test lint format bench clean
 
@@ -33,6 +33,7 @@ $(STAMP): setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	rm -f $(VENV)/.installed-*
 	touch "$@"
 
 clean:
