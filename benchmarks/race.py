@@ -85,15 +85,17 @@ def preprocess(race: Race) -> list[Row]:
 
 def iteration(race: Race, iterations: int = 16) -> list[Row]:
     """One training iteration at nnU-Net's network, patch and batch, augmentation included."""
-    mine, peers = [], []
+    ours, theirs = [], []
+    our_seconds, their_seconds = [], []
     for _ in range(race.repeats):
         command = [sys.executable, str(HERE / "iteration.py"), str(race.root), race.data.name, str(iterations)]
-        measure(command, race.log("iteration_ours"))
-        mine.append(_last_json(race.log("iteration_ours"))["seconds_per_iteration"])
+        ours.append(measure(command, race.log("iteration_ours")))
+        our_seconds.append(_last_json(race.log("iteration_ours"))["seconds_per_iteration"])
         script = [str(race.nnunet), str(HERE / "nnunet_peer.py"), "train", str(race.peer), str(iterations)]
-        measure(script, race.log("iteration_theirs"), environment(race.peer))
-        peers.append(_last_json(race.log("iteration_theirs"))["seconds_per_iteration"])
-    return [Row("iteration", "seconds an iteration", "s", median(mine), median(peers))]
+        theirs.append(measure(script, race.log("iteration_theirs"), environment(race.peer)))
+        their_seconds.append(_last_json(race.log("iteration_theirs"))["seconds_per_iteration"])
+    rate = Row("iteration", "seconds an iteration", "s", median(our_seconds), median(their_seconds))
+    return [rate, _rows("iteration", ours, theirs)[1]]
 
 
 def predict(race: Race) -> list[Row]:
