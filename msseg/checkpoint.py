@@ -177,7 +177,7 @@ def load_model(model_dir: Path, folds: Sequence[str] | None = None, device: torc
     _same_geometry(checkpoints, paths)
     return Model(
         plan=checkpoints[0].plan,
-        configuration=checkpoints[0].configuration,
+        configuration=_common_configuration(checkpoints),
         networks=[rebuild(checkpoint, path, device) for checkpoint, path in zip(checkpoints, paths, strict=True)],
         folds=chosen,
         notes=tuple(
@@ -215,6 +215,14 @@ def _same_geometry(checkpoints: Sequence[Checkpoint], paths: Sequence[Path]) -> 
                 f"{path}: trained with another plan than {paths[0]} (labels, channels, spacing or patch differ). "
                 "Predict with one of them, or train the folds again with one plan."
             )
+
+
+def _common_configuration(checkpoints: Sequence[Checkpoint]) -> Configuration:
+    """The first fold's configuration, with the mirror axes that every fold was trained with: recipes differ in them."""
+    configuration = checkpoints[0].configuration
+    others = [set(checkpoint.configuration.mirror_axes) for checkpoint in checkpoints]
+    shared = tuple(axis for axis in configuration.mirror_axes if all(axis in axes for axes in others))
+    return replace(configuration, mirror_axes=shared)
 
 
 def rebuild(checkpoint: Checkpoint, path: Path, device: torch.device | str) -> nn.Module:

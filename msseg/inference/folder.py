@@ -138,11 +138,13 @@ def _read_ahead(
         reading.extend((case, readers.submit(_read, predictor, case)) for case in chosen)
 
     begin(count + 1)
-    while reading and not stop():
-        yield reading.popleft()
-        begin(1)
-    for _, future in reading:
-        future.cancel()
+    try:
+        while reading and not stop():
+            yield reading.popleft()
+            begin(1)
+    finally:  # Also where the caller leaves in the middle of a case: it would wait for readings that nobody wants.
+        for _, future in reading:
+            future.cancel()
 
 
 def _read(predictor: Predictor, case: Case) -> _Read:

@@ -60,14 +60,13 @@ def predict_logits(
     ends the prediction.
     """
     patch = (1,) * (3 - configuration.dimensions) + configuration.patch_size
-    padded, inner = pad_to_patch(image_czyx, patch)
-    mirror_axes = configuration.mirror_axes if mirror else ()
+    padded, (depth, height, width) = pad_to_patch(image_czyx, patch)
     window = _Window(
         networks=[main_output(network) for network in networks],
         patch=patch,
         dimensions=configuration.dimensions,
         corners=tile_corners(padded.shape[1:], patch, step),
-        views=_views(mirror_axes, configuration.dimensions, noise_repeats),
+        views=_views(configuration.mirror_axes if mirror else (), configuration.dimensions, noise_repeats),
         num_classes=num_classes,
         device=device,
         noise_std=noise_std,
@@ -75,21 +74,21 @@ def predict_logits(
     )
     with torch.inference_mode(), _autocast(device):
         logits = _within_memory(window, torch.from_numpy(padded), on_batch)
-    depth, height, width = inner
     return logits[:, depth, height, width]
 
 
 def pad_to_patch(image_czyx: np.ndarray, patch: Sequence[int]) -> tuple[np.ndarray, tuple[slice, ...]]:
     """The float32 image with 0 around it, no axis shorter than the patch, and the slices where the image lies in it.
 
-    What is missing is added half before and half behind, the odd voxel behind.
+    What is missing is added half before and half behind, the odd voxel behind. A read-only image (one mapped from the
+    store) is copied: torch has no tensors that must not be written.
     """
     missing = [max(size - length, 0) for size, length in zip(patch, image_czyx.shape[1:], strict=True)]
     before = [extra // 2 for extra in missing]
     widths = [(0, 0), *((low, extra - low) for low, extra in zip(before, missing, strict=True))]
     inner = tuple(slice(low, low + n) for low, n in zip(before, image_czyx.shape[1:], strict=True))
     padded = np.pad(image_czyx, widths) if any(missing) else image_czyx
-    return np.ascontiguousarray(padded, dtype=np.float32), inner
+    return np.require(padded, np.float32, ["C", "W"]), inner
 
 
 def main_output(network: Network) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -134,12 +133,12 @@ def _within_memory(window: _Window, image: torch.Tensor, on_batch: Callable[[int
     """`_accumulate` with everything on the device, or what of it the device's memory holds."""
     if window.device.type != "cuda":
         return _accumulate(window, image, window.device, window.batch_size, on_batch)
-    for keep_on, batch_size in [(window.device, window.batch_size), (torch.device("cpu"), window.batch_size)]:
-        try:
-            return _accumulate(window, image, keep_on, batch_size, on_batch)
-        except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            _say_once("The GPU's memory does not hold the scores of a whole image: they are kept in main memory.")
+    for keep_on in (window.device, torch.device("cpu")):
+        with contextlib.suppress(torch.cuda.OutOfMemoryError):
+            return _accumulate(window, image, keep_on, window.batch_size, on_batch)
+        # Only here, when the error is gone, are the tensors gone that its traceback held.
+        torch.cuda.empty_cache()
+        _say_once("The GPU's memory does not hold the scores of a whole image: they are kept in main memory.")
     return _accumulate(window, image, torch.device("cpu"), 1, on_batch)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from msseg.inference.folder import PredictionReport, predict_folder
 from msseg.inference.predictor import PredictionOptions, Predictor
 from msseg.inference.predictor import load_predictor as load_predictor_from
 from msseg.interrupts import StopRequest
+
+_LOG = logging.getLogger("msseg")
 
 PathLike = str | os.PathLike[str]
 
@@ -64,7 +67,10 @@ def load_predictor(
     """A predictor that stays loaded: its `predict_array(image_czyx, spacing_mm)` segments one array after another."""
     folder = Path(model) if model is not None else find_model(project_root(root), task)
     names = None if folds is None else [str(fold) for fold in folds]
-    return load_predictor_from(folder, resolve_device(device), names, options, postprocess)
+    predictor = load_predictor_from(folder, resolve_device(device), names, options, postprocess)
+    for note in predictor.model.notes:
+        _LOG.warning("%s: %s.", folder, note)
+    return predictor
 
 
 def prediction_summary(report: PredictionReport, output_folder: PathLike) -> str:

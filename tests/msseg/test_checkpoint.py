@@ -168,6 +168,14 @@ def test_folds_of_different_plans_are_refused(tmp_path, plan):
         load_model(tmp_path)
 
 
+def test_only_the_mirrors_that_every_fold_was_trained_with_are_kept(tmp_path, plan):
+    lateral = with_configuration(plan, replace(plan.configurations["3d"], mirror_axes=(2,)))
+    write(tmp_path / "fold_0" / FINAL, plan)
+    write(tmp_path / "fold_1" / FINAL, lateral)
+    assert load_model(tmp_path).configuration.mirror_axes == (2,)
+    assert load_model(tmp_path, folds=["0"]).configuration.mirror_axes == (0, 1, 2)
+
+
 def test_weights_of_another_network_are_refused(tmp_path, plan):
     wide = with_configuration(plan, replace(plan.configurations["3d"], features=(8, 8)))
     save_checkpoint(tmp_path / "fold_0" / FINAL, Checkpoint(weights(wide), plan, "3d"))

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from msseg.data.geometry import Geometry
 from msseg.data.image import read_label, write_image
 from msseg.data.problems import Problem
 from msseg.errors import DatasetError
+from msseg.inference import folder as folder_module
 from msseg.inference.folder import output_path, predict_folder
 from msseg.inference.predictor import Predictor
 
@@ -76,6 +80,25 @@ def test_a_stop_ends_the_work_and_says_what_is_left(images, predictor, tmp_path)
     report = predict_folder(predictor, cases, tmp_path / "out", stop=in_the_second_case, quiet=True)
     assert report.written == ("one",) and report.stopped == ("two", "three") and not report.is_complete
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["one.nii.gz"]
+
+
+def test_a_stop_in_the_midst_of_a_case_waits_for_no_reading_that_nobody_wants(images, predictor, tmp_path, monkeypatch):
+    began: list[str] = []
+    original = folder_module._read
+
+    def read(predictor, case):
+        began.append(case.name)
+        time.sleep(0.2 if began[1:] else 0.0)
+        return original(predictor, case)
+
+    monkeypatch.setattr(folder_module, "_read", read)
+    answers = itertools.chain([False], itertools.repeat(True))  # the first case begins; in its midst comes the stop
+    cases = [Case(f"case_{number}", (images / "a_0000.nii.gz",)) for number in range(9)]
+    # One thread reads nine cases ahead: without the cancelling all of them would be waited for.
+    monkeypatch.setattr(folder_module, "ThreadPoolExecutor", lambda _count: ThreadPoolExecutor(1))
+    report = predict_folder(predictor, cases, tmp_path / "out", workers=8, stop=lambda: next(answers), quiet=True)
+    assert report.stopped == tuple(case.name for case in cases)
+    assert len(began) < len(cases)
 
 
 def test_an_output_folder_that_would_replace_the_images_is_refused(images, predictor):

@@ -76,6 +76,14 @@ def test_what_is_missing_is_padded_with_zero_half_on_either_side():
     assert inner == (slice(0, 1), slice(1, 3), slice(0, 3))
 
 
+def test_a_read_only_image_is_taken_and_left_as_it_was():
+    image = np.ones((1, 8, 8, 8), dtype=np.float32)
+    image.flags.writeable = False
+    logits = predict_logits([identity], image, configuration((8, 8, 8)), 1, CPU, noise_repeats=1, noise_std=1.0)
+    assert logits.std() > 0
+    assert (image == 1).all()
+
+
 def test_mirrored_answers_are_turned_back_before_averaging():
     image = np.zeros((1, 2, 2, 4), dtype=np.float32)
     plain = predict_logits([voxel_position], image, configuration((2, 2, 4)), 1, CPU)
