@@ -6,10 +6,12 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
 from msseg.errors import ResourceError
@@ -38,14 +40,20 @@ def default_workers() -> int:
 
 @contextlib.contextmanager
 def case_executor(workers: int) -> Iterator[Executor]:
-    """A pool of `workers` fresh processes of one thread each, torn down without waiting when the block fails."""
+    """A pool of `workers` fresh processes of one thread each; where the block fails they are ended at once.
+
+    What they write goes through temporary files, so that nothing half-written is left in a place that counts.
+    """
+    before = set(multiprocessing.active_children())
     with _single_threaded_children():
         context = multiprocessing.get_context(_start_method())
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent)
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_obey_parent_alone)
         try:
             yield pool
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - before:
+                process.terminate()
             raise
         pool.shutdown()
 
@@ -161,8 +169,17 @@ def _name(item: Any) -> str:
     return str(getattr(item, "name", item))
 
 
-def _leave_interrupts_to_parent() -> None:
+def _obey_parent_alone() -> None:
+    """Leave Ctrl-C to the parent, and end when it is gone: a pool whose parent was killed waits for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), name="parent watch", daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _start_method() -> str:

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -44,3 +46,30 @@ def test_any_executor_of_the_standard_interface_serves():
         outcomes = dict(map_cases(square, list(range(20)), 2, executor=pool))
     assert sorted(outcomes) == list(range(20))
     assert outcomes[19].value == 361
+
+
+SLOW = """
+import time
+
+from msseg.parallel import map_cases
+
+
+def nap(seconds):
+    time.sleep(seconds)
+
+
+if __name__ == "__main__":
+    for seconds, _ in map_cases(nap, [0, 600, 600, 600, 600], 2):
+        print(seconds, flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_workers_end_with_their_parent_in_the_middle_of_an_item(tmp_path, number):
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW)
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout.readline() == b"0\n"
+    process.send_signal(number)
+    process.communicate(timeout=60)  # ends when nobody holds the other end of the pipe, no worker either
+    assert process.returncode == -number
