@@ -138,7 +138,7 @@ def _missing_test_note(cases: Sequence[Case]) -> list[Problem]:
     missing = [path for case in cases for path in case.image_paths if not path.exists()]
     if not missing:
         return []
-    found = f"{len(missing)} listed test images that are not there, the first {missing[0].name}"
+    found = f"listed test images that are not there ({len(missing)}, the first {missing[0].name})"
     remedy = "Nothing for training; copy them to segment them."
     return [Problem("", str(missing[0].parent), found, "all listed files", remedy, "note")]
 

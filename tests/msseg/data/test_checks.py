@@ -154,7 +154,7 @@ def test_test_images_that_are_not_there_are_one_note_and_keep_nobody_from_traini
     folder = decathlon(test=["imagesTs/t.nii.gz", "imagesTs/s.nii.gz"])
     (problem,) = check_dataset_structure(read_dataset(folder))
     assert (problem.case, problem.severity) == ("", "note")
-    assert problem.found == "2 listed test images that are not there, the first s.nii.gz"
+    assert problem.found == "listed test images that are not there (2, the first s.nii.gz)"
 
 
 def test_names_that_differ_only_in_upper_case_are_an_error(decathlon):
