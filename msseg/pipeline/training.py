@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from msseg.data.store import stored_names
+from msseg.data.dataset import read_dataset
+from msseg.data.store import StoredCase, open_case, stored_names
 from msseg.devices import resolve_device
 from msseg.errors import DatasetError, PlanError
 from msseg.evaluation.evaluate import Evaluation
@@ -24,6 +26,8 @@ from msseg.parallel import default_workers
 from msseg.pipeline.planning import load_plan
 from msseg.pipeline.splits import ensure_splits, split_of
 from msseg.pipeline.validation import validate_fold
+from msseg.preprocessing.pipeline import preprocess_dataset
+from msseg.progress import progress
 from msseg.training.job import TrainingJob, TrainingResult
 from msseg.training.loop import train_fold
 from msseg.training.recipes import configured, default_recipe, recipe_named
@@ -98,23 +102,25 @@ def train(
     options = options or TrainingOptions()
     workers = workers or default_workers()
     place = find_task(os.fspath(task), project_root(root))
-    plan = plan_for_network(place, load_plan(place), options.network)
+    plan = plan_for_network(place, load_plan(place), options.network, options.configuration)
     configuration = chosen_configuration(plan, options.configuration)
+    names = prepared_cases(place, plan, configuration, workers, quiet)
     model = place.model(configuration.name, configuration.network)
     stop = stop or StopRequest()
-    job = _job(place, plan, configuration, str(fold), options, resolve_device(device), workers)
+    job = _job(place, plan, configuration, names, str(fold), options, resolve_device(device), workers)
     result = train_fold(job, segment_maker(job), stop, (lambda _line: None) if quiet else None)
     to_validate = result.complete and bool(job.split.validation)
     validation = validate_fold(place, job, workers, quiet, stop) if to_validate else None
     return TrainingReport(model, str(fold), result, validation, to_validate and validation is None)
 
 
-def plan_for_network(task: Task, plan: Plan, network: str | None) -> Plan:
+def plan_for_network(task: Task, plan: Plan, network: str | None, configuration: str | None = None) -> Plan:
     """The plan, with the configurations of another network from the same fingerprint and budget where one is named.
 
-    Spacing, axis order and normalisation stay as they are, so the preprocessed cases serve every network.
+    The plan stays as it is where `configuration` (None: its default) has that network already. Spacing, axis order and
+    normalisation stay in any case, so the preprocessed cases serve every network.
     """
-    if network is None or network == plan.configurations[plan.default_configuration].network:
+    if network is None or network == chosen_configuration(plan, configuration).network:
         return plan
     fingerprint = fingerprint_from_json(read_json(task.fingerprint_path, DatasetError), str(task.fingerprint_path))
     other = make_plan(fingerprint, Budget(memory_bytes=plan.memory_bytes, network=network))
@@ -124,6 +130,53 @@ def plan_for_network(task: Task, plan: Plan, network: str | None) -> Plan:
         if name in plan.configurations
     }
     return replace(plan, configurations=kept, reasons=other.reasons)
+
+
+def prepared_cases(task: Task, plan: Plan, configuration: Configuration, workers: int, quiet: bool) -> tuple[str, ...]:
+    """The names of the preprocessed cases of a configuration, in its store.
+
+    Those of the plan's default are msseg_plan_and_preprocess's; those of another are prepared here, as far as they are
+    missing or stale. Raises DatasetError where there are none, PlanError where they are of another plan.
+    """
+    store = task.store(configuration.name)
+    default = task.store(plan.default_configuration)
+    if store != default and stored_names(default):
+        _prepare(task, plan, configuration, workers, quiet)
+    names = stored_names(store)
+    if not names:
+        raise DatasetError(f"{store}: no preprocessed cases. Run msseg_plan_and_preprocess {task.name} first.")
+    _check_grid(open_case(store, names[0]), plan, configuration, store)
+    return tuple(names)
+
+
+def _prepare(task: Task, plan: Plan, configuration: Configuration, workers: int, quiet: bool) -> None:
+    """Bring the configuration's store up to date with the cases of the plan's default."""
+    dataset = read_dataset(task.raw)
+    known = set(stored_names(task.store(plan.default_configuration)))
+    skip = [case.name for case in dataset.training if case.name not in known]
+    preparation = preprocess_dataset(
+        dataset,
+        plan,
+        configuration.name,
+        task.store(configuration.name),
+        workers,
+        skip=skip,
+        watch=partial(progress, description=f"preprocess ({configuration.name})", total=len(known), quiet=quiet),
+    )
+    if preparation.failed:
+        name, reason = next(iter(preparation.failed.items()))
+        raise DatasetError(f"{len(preparation.failed)} cases could not be prepared; the first is {name}: {reason}")
+
+
+def _check_grid(case: StoredCase, plan: Plan, configuration: Configuration, store: Path) -> None:
+    """Refuse cases of another spacing or number of channels than the plan's: it was edited or made anew since."""
+    spacing_mm = case.properties["spacing_mm"][-configuration.dimensions :]
+    if len(case.image) == len(plan.channels) and np.allclose(spacing_mm, configuration.spacing_mm):
+        return
+    raise PlanError(
+        f"{store}: {case.name} has {len(case.image)} channels at {spacing_mm} mm, but the plan {len(plan.channels)} at "
+        f"{list(configuration.spacing_mm)} mm. Run msseg_plan_and_preprocess again; it makes stale cases anew."
+    )
 
 
 def chosen_configuration(plan: Plan, name: str | None) -> Configuration:
@@ -152,19 +205,16 @@ def _job(
     place: Task,
     plan: Plan,
     configuration: Configuration,
+    names: Sequence[str],
     fold: str,
     options: TrainingOptions,
     device: torch.device,
     workers: int,
 ) -> TrainingJob:
-    store = place.store(configuration.name)
-    names = stored_names(store)
-    if not names:
-        raise DatasetError(f"{store}: no preprocessed cases. Run msseg_plan_and_preprocess {place.name} first.")
     recipe = recipe_named(options.recipe) if options.recipe else default_recipe(options.budget_s is not None)
     mirror_axes = configured(configuration, recipe, plan.axis_order).mirror_axes
     return TrainingJob(
-        store=store,
+        store=place.store(configuration.name),
         plan=plan,
         configuration_name=configuration.name,
         split=split_of(ensure_splits(place, names, options.group_by), fold),

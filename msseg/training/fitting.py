@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -11,29 +12,26 @@ from msseg.networks.build import build_network
 from msseg.training.recipes import scaled_features
 from planning.plan import Configuration
 
-BASE_FEATURES = (24, 16, 12, 8)
+BASE_FEATURES = (8, 12, 16, 24)
 
 
 def fitted_width(
     configuration: Configuration, seconds_per_step: Callable[[Configuration], float], budget_s: float, steps: int
 ) -> Configuration:
-    """The configuration with the widest network, from the planned one down, of which `steps` steps fit `budget_s`.
+    """The configuration with the widest network, up to the planned one, of which `steps` steps fit `budget_s`.
 
-    A network sees its first few thousand patches with more profit than it has of its width. Where not even the
-    narrowest fits, that one is taken.
+    A network sees its first few thousand patches with more profit than it has of its width. Widths are timed from the
+    narrowest up: those that fit cost next to nothing of the budget. Where none fits, the narrowest is taken.
     """
-    candidates = [configuration, *_narrower(configuration)]
-    for candidate in candidates[:-1]:
-        if seconds_per_step(candidate) * steps <= budget_s:
-            return candidate
-    return candidates[-1]
-
-
-def _narrower(configuration: Configuration) -> Sequence[Configuration]:
     planned = configuration.features
-    return [
-        replace(configuration, features=scaled_features(planned, base)) for base in BASE_FEATURES if base < planned[0]
-    ]
+    narrower = [replace(configuration, features=scaled_features(planned, b)) for b in BASE_FEATURES if b < planned[0]]
+    candidates = [*narrower, configuration]
+    chosen = candidates[0]
+    for candidate in candidates:
+        if seconds_per_step(candidate) * steps > budget_s:
+            break
+        chosen = candidate
+    return chosen
 
 
 def measured_seconds_per_step(
@@ -44,7 +42,21 @@ def measured_seconds_per_step(
     dtype: torch.dtype | None,
     clock: Callable[[], float],
 ) -> float:
-    """Seconds that forward and backward of one batch take, after one to warm up."""
+    """Seconds that forward and backward of one batch take, after one to warm up; infinite where memory gives out."""
+    try:
+        return _seconds_of_second_step(configuration, in_channels, num_classes, device, dtype, clock)
+    except torch.cuda.OutOfMemoryError:
+        return math.inf
+
+
+def _seconds_of_second_step(
+    configuration: Configuration,
+    in_channels: int,
+    num_classes: int,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    clock: Callable[[], float],
+) -> float:
     network = build_network(configuration, in_channels, num_classes).to(device).train()
     batch = torch.zeros((configuration.batch_size, in_channels, *configuration.patch_size), device=device)
     seconds = 0.0

@@ -7,6 +7,7 @@ import torch
 
 from msseg.checkpoint import LATEST, load_checkpoint
 from msseg.interrupts import StopRequest
+from msseg.training import fitting
 from msseg.training import run as run_module
 from msseg.training.fitting import fitted_width, measured_seconds_per_step
 from msseg.training.loop import train_fold
@@ -22,6 +23,26 @@ def test_the_widest_network_that_fits_is_taken(planned, budget_s, base):
     # A step takes as many tenths of a second as the first level has features; 1000 steps are asked for.
     fitted = fitted_width(planned, lambda candidate: candidate.features[0] / 10, budget_s, steps=1000)
     assert fitted.features == (base, 2 * base, 4 * base)
+
+
+def test_no_width_beyond_the_first_that_does_not_fit_is_timed(planned):
+    timed = []
+
+    def seconds(candidate):
+        timed.append(candidate.features[0])
+        return float(candidate.features[0])
+
+    fitted_width(planned, seconds, budget_s=130.0, steps=10)
+    assert timed == [8, 12, 16]
+
+
+def test_a_width_that_memory_does_not_hold_takes_for_ever(plan, monkeypatch):
+    def full(*_arguments):
+        raise torch.cuda.OutOfMemoryError("full")
+
+    monkeypatch.setattr(fitting, "build_network", full)
+    seconds = measured_seconds_per_step(plan.configurations["3d"], 1, 3, torch.device("cpu"), None, clock=lambda: 0.0)
+    assert seconds == float("inf")
 
 
 def test_a_network_that_is_narrow_already_stays(planned):

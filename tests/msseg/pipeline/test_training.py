@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from msseg.data.geometry import Geometry
+from msseg.data.image import write_image, write_label
+from msseg.errors import DatasetError, PlanError
+from msseg.files import write_json
+from msseg.folders import Task, find_task
+from msseg.pipeline.planning import PlanningOptions, load_plan, plan_and_preprocess
+from msseg.pipeline.prediction import load_predictor
+from msseg.pipeline.training import TrainingOptions, plan_for_network, prepared_cases, train
+from planning.plan import plan_to_json
+
+TASK = "Dataset003_Bars"
+SHAPE = (6, 16, 18)
+CASES = 5
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory) -> Task:
+    """Five planned and preprocessed volumes of two channels with one bright bar, whose label is 5."""
+    root = tmp_path_factory.mktemp("root")
+    raw = root / "raw" / TASK
+    generator = np.random.default_rng(0)
+    geometry = Geometry(SHAPE, (3.0, 1.0, 1.0))
+    for number in range(CASES):
+        label = np.zeros(SHAPE, np.uint8)
+        label[1:5, 4:11, 3 + number : 9 + number] = 5
+        for channel in range(2):
+            image = generator.normal(0, 1, SHAPE).astype(np.float32) + (2 - channel) * (label > 0)
+            write_image(raw / "imagesTr" / f"bar_{number}_000{channel}.nii.gz", image[None], geometry)
+        write_label(raw / "labelsTr" / f"bar_{number}.nii.gz", label, geometry)
+    description = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "bar": 5}}
+    write_json(raw / "dataset.json", {**description, "numTraining": CASES, "file_ending": ".nii.gz"})
+    plan_and_preprocess(TASK, root, PlanningOptions(memory_bytes=1_000_000_000), workers=1)
+    return find_task(TASK, root)
+
+
+def root_of(task: Task):
+    return task.preprocessed.parent.parent
+
+
+def test_another_configuration_is_prepared_trained_validated_and_predicted(task):
+    options = TrainingOptions(configuration="2d", recipe="budget", epochs=1)
+    report = train(TASK, 0, root_of(task), options, device="cpu", workers=1)
+    assert report.complete and report.validation is not None
+    assert report.model.name == "2d_plain_unet"
+    assert report.validation.mean_foreground["dice"] > 0.7
+    predictor = load_predictor(report.model, device="cpu")
+    assert predictor.model.configuration.dimensions == 2
+    label = predictor.predict_array(np.zeros((2, 4, 9, 40), np.float32), (3.0, 1.0, 1.0))
+    assert label.shape == (4, 9, 40) and set(np.unique(label)) <= {0, 5}
+
+
+def test_a_configuration_of_the_same_network_leaves_the_plan_as_it_is(task):
+    plan = load_plan(task)
+    assert plan_for_network(task, plan, plan.configurations["3d"].network) is plan
+    other = plan_for_network(task, plan, "mss_unet", "2d")
+    assert other.configurations["2d"].network == "mss_unet"
+    assert other.configurations["2d"].spacing_mm == plan.configurations["2d"].spacing_mm
+
+
+def test_cases_of_another_spacing_than_the_plans_are_refused(task):
+    plan = load_plan(task)
+    configuration = replace(plan.configurations["3d"], spacing_mm=(9.0, 1.0, 1.0))
+    with pytest.raises(PlanError, match="Run msseg_plan_and_preprocess again"):
+        prepared_cases(task, plan, configuration, workers=1, quiet=True)
+
+
+def test_without_preprocessed_cases_the_command_to_run_is_named(task, tmp_path):
+    empty = replace(task, preprocessed=tmp_path)
+    write_json(empty.plan_path, plan_to_json(load_plan(task)))
+    plan = load_plan(empty)
+    for configuration in plan.configurations.values():
+        with pytest.raises(DatasetError, match=f"Run msseg_plan_and_preprocess {TASK} first"):
+            prepared_cases(empty, plan, configuration, workers=1, quiet=True)
