@@ -14,26 +14,37 @@ from typing import Any, NoReturn
 from msseg.errors import MssegError
 
 _HASH_CHUNK_BYTES = 1 << 20
+_TEMPORARY = ".writing-"
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` with the same ending; renamed to it on success, removed on failure.
 
-    Parent folders are made. The ending is kept because image writers choose their format by it.
+    Parent folders are made. The ending is kept because image writers choose their format by it. An OSError that names
+    no file, as on a full disk, or the temporary one names `path`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    suffix = "".join(path.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=".writing-", suffix=suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary_beside(path) as temporary:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+    except OSError as error:
+        if error.errno is not None and Path(error.filename or _TEMPORARY).name.startswith(_TEMPORARY):
+            error.filename = str(path)
+        raise
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix="".join(path.suffixes[-2:]), dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
     finally:
-        temporary.unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -21,11 +21,14 @@ _MSS = "Zhao et al., MSS U-Net (2020)"
 
 def axes(order: Sequence[int], target: Target, planar: bool) -> Reason:
     """Why the axes are in this order."""
-    because = (
-        f"axis {order[0]} has a single slice, so its spacing means nothing"
-        if planar
-        else f"axis {order[0]} has the coarsest spacing ({target.spacing_mm[0]:.4g} mm); the others keep their order"
-    )
+    if planar:
+        because = f"axis {order[0]} has a single slice, so its spacing means nothing"
+    elif len(set(target.spacing_mm)) == 1:
+        because = f"all axes have the same spacing ({target.spacing_mm[0]:.4g} mm), so they keep their order"
+    else:
+        because = (
+            f"axis {order[0]} has the coarsest spacing ({target.spacing_mm[0]:.4g} mm); the others keep their order"
+        )
     return Reason("axis_order", f"file axis {order[0]} comes first: {list(order)}", because, _NNUNET)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import platform
-import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 
+from msseg.commands.values import byte_size, device_name, positive_int
 from msseg.errors import MssegError
 
 EXIT_DONE = 0
@@ -40,6 +42,8 @@ def run(parser: argparse.ArgumentParser, command: Command, argv: list[str] | Non
         return _failed(parser.prog, error, str(error), arguments)
     except MemoryError as error:
         return _failed(parser.prog, error, "memory ran out. Use fewer --workers or a smaller --memory.", arguments)
+    except BrokenPipeError:
+        return _unread(parser.prog)
     except OSError as error:
         return _failed(parser.prog, error, _describe(error), arguments)
     except KeyboardInterrupt:
@@ -108,88 +112,6 @@ def add_group_by(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def positive_int(text: str) -> int:
-    """A whole number of at least 1."""
-    return _int_from(1, text)
-
-
-def not_negative_int(text: str) -> int:
-    """A whole number of at least 0."""
-    return _int_from(0, text)
-
-
-def share(text: str) -> float:
-    """A number above 0 and at most 1."""
-    value = _float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0 and at most 1")
-    return value
-
-
-def distance_mm(text: str) -> float:
-    """A finite number of at least 0."""
-    value = _float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: expected a distance in mm, such as 1.5")
-    return value
-
-
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
-
-
-def device_name(text: str) -> str:
-    """The name of a device; whether the machine has it is seen when it is used."""
-    if not _DEVICE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text}: expected auto, cpu, cuda, cuda:N or mps")
-    return text
-
-
-def _int_from(lowest: int, text: str) -> int:
-    if not text.strip().lstrip("+").isdecimal() or int(text) < lowest:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least {lowest}")
-    return int(text)
-
-
-def _float(text: str) -> float:
-    """The number, or NaN, which no range holds."""
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-_BYTE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "GIB": 2**30, "MIB": 2**20}
-
-
-def byte_size(text: str) -> int:
-    """Bytes of `8GB`, `500MB`, `8GiB` or a bare number of GB."""
-    number = text.strip().upper().rstrip("BGIKMT")
-    unit = text.strip().upper()[len(number) :] or "GB"
-    unit = unit if unit.endswith("B") else f"{unit}B"
-    try:
-        size = int(float(number) * _BYTE_UNITS[unit])
-    except (ValueError, KeyError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{text}: expected a size such as 8GB") from None
-    if size <= 0:
-        raise argparse.ArgumentTypeError(f"{text}: expected a size above zero")
-    return size
-
-
-_SECONDS = {"S": 1.0, "M": 60.0, "H": 3600.0, "D": 86400.0}
-
-
-def duration_s(text: str) -> float:
-    """Seconds of `45m`, `6h`, `90s` or `1d`."""
-    number, unit = text.strip()[:-1], text.strip()[-1:].upper()
-    try:
-        seconds = float(number) * _SECONDS[unit]
-    except (ValueError, KeyError):
-        raise argparse.ArgumentTypeError(f"{text}: expected a duration such as 45m or 6h") from None
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: expected a duration above zero")
-    return seconds
-
-
 def say(arguments: argparse.Namespace, text: str) -> None:
     """Print `text` unless the user asked for quiet."""
     if not arguments.quiet:
@@ -240,7 +162,15 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def _describe(error: OSError) -> str:
     place = f"{error.filename}: " if error.filename else ""
-    return f"{place}{error.strerror or error}. Check that the place exists, has room and may be written."
+    return f"{place}{error.strerror or error}. Check that the place exists, may be read and written, and has room."
+
+
+def _unread(program: str) -> int:
+    """For output that nobody reads to its end (`| head`): what is still buffered must not raise again at the exit."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    print(f"{program}: stopped, as its output was closed.", file=sys.stderr)
+    return EXIT_FAILED
 
 
 def _failed(program: str, error: BaseException, message: str, arguments: argparse.Namespace) -> int:

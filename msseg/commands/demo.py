@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from msseg.commands import console
+from msseg.commands import console, values
 
 DEFAULT_ROOT = "msseg_demo"
 DEFAULT_BUDGET = "3m"
@@ -19,9 +19,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--root", default=DEFAULT_ROOT, help=f"folder for everything (default: ./{DEFAULT_ROOT})")
     parser.add_argument(
-        "--budget", type=console.duration_s, default=DEFAULT_BUDGET, help=f"training time (default: {DEFAULT_BUDGET})"
+        "--budget", type=values.duration_s, default=DEFAULT_BUDGET, help=f"training time (default: {DEFAULT_BUDGET})"
     )
-    parser.add_argument("--cases", type=console.positive_int, default=20, help="training cases (default: 20)")
+    parser.add_argument("--cases", type=values.positive_int, default=20, help="training cases (default: 20)")
     console.add_workers(parser)
     console.add_device(parser)
     return console.run(parser, _run, argv)

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from msseg.commands import console
+from msseg.commands import console, values
 
 EPILOG = """\
 examples:
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--labels", type=_labels, metavar="JSON", help="names and values (default: from dataset.json)")
     parser.add_argument(
         "--tolerance-mm",
-        type=console.distance_mm,
+        type=values.distance_mm,
         default=1.0,
         metavar="MM",
         help="tolerance of the NSD (default: 1 mm)",

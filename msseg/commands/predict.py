@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from msseg.commands import console
+from msseg.commands import console, values
 
 EPILOG = """\
 examples:
@@ -31,12 +31,12 @@ def main(argv: list[str] | None = None) -> int:
     console.add_workers(parser)
     console.add_device(parser)
     parser.add_argument(
-        "--step", type=console.share, default=0.5, help="tile distance as a share of the patch (default: 0.5)"
+        "--step", type=values.share, default=0.5, help="tile distance as a share of the patch (default: 0.5)"
     )
     parser.add_argument("--no-mirroring", action="store_true", help="one pass a tile instead of all mirrored ones")
     parser.add_argument(
         "--noise-repeats",
-        type=console.not_negative_int,
+        type=values.not_negative_int,
         default=0,
         metavar="N",
         help="further passes with Gaussian noise (default: 0)",

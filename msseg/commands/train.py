@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from msseg.commands import console
+from msseg.commands import console, values
 
 EPILOG = """\
 examples:
@@ -31,8 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--network", help="a network other than the plan's")
     parser.add_argument("--recipe", help="mss, nnunet or budget (default: budget with --budget, else mss)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=console.positive_int, metavar="N", help="number of epochs")
-    length.add_argument("--budget", type=console.duration_s, metavar="TIME", help="all of it within 45m, 6h, …")
+    length.add_argument("--epochs", type=values.positive_int, metavar="N", help="number of epochs")
+    length.add_argument("--budget", type=values.duration_s, metavar="TIME", help="all of it within 45m, 6h, …")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and augmentation (default: 0)")
     parser.add_argument("--restart", action="store_true", help="forget what was trained before")
     console.add_group_by(parser)

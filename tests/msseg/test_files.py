@@ -19,6 +19,21 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("named", [(), (".writing-1.json",)])
+def test_a_full_disk_is_said_of_the_file_that_was_to_be_written(tmp_path, named):
+    path = tmp_path / "value.json"
+    with pytest.raises(OSError, match="No space left") as caught, atomic_path(path):
+        raise OSError(28, "No space left on device", *named)
+    assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, atomic_path(tmp_path / "value.json"):
+        (tmp_path / "absent").read_bytes()
+    assert caught.value.filename == str(tmp_path / "absent")
+
+
 def test_the_temporary_file_has_the_ending_that_image_writers_look_at(tmp_path):
     with atomic_path(tmp_path / "label.nii.gz") as temporary:
         assert temporary.name.endswith(".nii.gz")

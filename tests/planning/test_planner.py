@@ -139,3 +139,11 @@ def test_every_decision_has_its_reason(kits_like):
     decided = {field.name for field in fields(Configuration)} - together - {"label_order", "score_order"}
     assert subjects == general | {f"configurations.{name}.{field}" for name in ("2d", "3d") for field in decided}
     assert all(reason.decision and reason.because and reason.source for reason in plan.reasons)
+
+
+def test_the_axes_reason_names_the_coarsest_only_where_there_is_one(kits_like):
+    equal = replace(kits_like, cases=tuple(replace(case, spacing_mm=(1.0, 1.0, 1.0)) for case in kits_like.cases))
+    because = {reason.subject: reason.because for reason in make_plan(equal).reasons}
+    assert because["axis_order"] == "all axes have the same spacing (1 mm), so they keep their order"
+    because = {reason.subject: reason.because for reason in make_plan(kits_like).reasons}
+    assert "axis 0 has the coarsest spacing (3 mm)" in because["axis_order"]

@@ -1,22 +1,9 @@
-import argparse
 import os
 import signal
 
 import pytest
 
-from msseg.commands.console import (
-    add_device,
-    byte_size,
-    conclude,
-    device_name,
-    distance_mm,
-    duration_s,
-    make_parser,
-    not_negative_int,
-    positive_int,
-    run,
-    share,
-)
+from msseg.commands.console import add_device, conclude, make_parser, run
 from msseg.errors import DatasetError
 
 
@@ -50,49 +37,6 @@ def test_a_full_disk_is_said_in_one_line(capsys):
 
     assert run_with(write) == 1
     assert "/data/x.npy: No space left on device" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("8GB", 8 * 10**9), ("8", 8 * 10**9), ("500MB", 5 * 10**8), ("1.5g", 15 * 10**8), ("8GiB", 2**33)],
-)
-def test_memory_sizes(text, size):
-    assert byte_size(text) == size
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("45m", 2700.0), ("6h", 21600.0), ("90s", 90.0), ("1d", 86400.0)])
-def test_durations(text, seconds):
-    assert duration_s(text) == seconds
-
-
-@pytest.mark.parametrize(
-    ("read", "text"),
-    [
-        (byte_size, "lots"),
-        (byte_size, "0GB"),
-        (byte_size, "infGB"),
-        (byte_size, "nan"),
-        (duration_s, "45"),
-        (duration_s, "-1h"),
-        (positive_int, "0"),
-        (positive_int, "two"),
-        (not_negative_int, "-1"),
-        (share, "half"),
-        (share, "0"),
-        (distance_mm, "-1"),
-        (distance_mm, "inf"),
-        (device_name, "gpu"),
-        (device_name, "cuda:x"),
-    ],
-)
-def test_a_malformed_value_is_refused(read, text):
-    with pytest.raises(argparse.ArgumentTypeError):
-        read(text)
-
-
-@pytest.mark.parametrize("name", ["auto", "cpu", "cuda", "cuda:1", "mps"])
-def test_device_names(name):
-    assert device_name(name) == name
 
 
 def test_a_malformed_option_is_said_in_its_own_words(capsys):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -64,6 +66,17 @@ def test_a_bad_file_is_one_clear_line(tmp_path, capsys, content, message):
     assert main(["--fingerprint", str(path)]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and str(path) in error and message in error
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_traceback(fingerprint_path):
+    code = "import sys; from msseg.commands.plan import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "--fingerprint", str(fingerprint_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 1
+    assert error == "msseg_plan: stopped, as its output was closed.\n"
 
 
 def test_an_unknown_network_lists_the_known_ones(fingerprint_path, capsys):
