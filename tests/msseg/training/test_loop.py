@@ -260,6 +260,14 @@ def test_a_budget_ends_training_before_its_time_with_the_final_validation_in_res
     assert len(measured) == 4
 
 
+def test_a_budget_shorter_than_an_epoch_knows_its_final_validation_too(make_job: MakeJob, recipe):
+    job = make_job(budget_s=60.0, recipe=replace(recipe, steps_per_epoch=1000))
+    result = train_fold(job, make_segment, report=silent, clock=FakeClock(0.25))
+    assert (result.ended, result.epochs) == ("budget", 0)
+    assert len(events(job.folder, "validation")) == 4
+    assert result.elapsed_s < 60
+
+
 def test_a_budgets_elapsed_time_survives_a_stop(make_job: MakeJob):
     job = make_job(budget_s=100.0)
     first = train_fold(job, make_segment, stop=StopAfter(20), report=silent, clock=FakeClock(0.25))
