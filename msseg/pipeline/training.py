@@ -123,7 +123,7 @@ def plan_for_network(task: Task, plan: Plan, network: str | None, configuration:
     if network is None or network == chosen_configuration(plan, configuration).network:
         return plan
     fingerprint = fingerprint_from_json(read_json(task.fingerprint_path, DatasetError), str(task.fingerprint_path))
-    other = make_plan(fingerprint, Budget(memory_bytes=plan.memory_bytes, network=network))
+    other = make_plan(fingerprint, Budget(plan.memory_bytes, network, _planned_growth(task)))
     kept = {
         name: replace(configuration, spacing_mm=plan.configurations[name].spacing_mm)
         for name, configuration in other.configurations.items()
@@ -177,6 +177,14 @@ def _check_grid(case: StoredCase, plan: Plan, configuration: Configuration, stor
         f"{store}: {case.name} has {len(case.image)} channels at {spacing_mm} mm, but the plan {len(plan.channels)} at "
         f"{list(configuration.spacing_mm)} mm. Run msseg_plan_and_preprocess again; it makes stale cases anew."
     )
+
+
+def _planned_growth(task: Task) -> str:
+    """What more memory was to buy when the task was planned."""
+    record = task.preprocessed / "planned.json"
+    planned = read_json(record, DatasetError) if record.is_file() else {}
+    growth: str = planned.get("budget", {}).get("grow", Budget.grow)
+    return growth
 
 
 def chosen_configuration(plan: Plan, name: str | None) -> Configuration:

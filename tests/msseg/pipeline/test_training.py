@@ -8,12 +8,15 @@ import pytest
 from msseg.data.geometry import Geometry
 from msseg.data.image import write_image, write_label
 from msseg.errors import DatasetError, PlanError
-from msseg.files import write_json
+from msseg.files import read_json, write_json
 from msseg.folders import Task, find_task
 from msseg.pipeline.planning import PlanningOptions, load_plan, plan_and_preprocess
 from msseg.pipeline.prediction import load_predictor
-from msseg.pipeline.training import TrainingOptions, plan_for_network, prepared_cases, train
+from msseg.pipeline.training import TrainingOptions, TrainingReport, plan_for_network, prepared_cases, train
+from msseg.training.job import TrainingResult
+from planning.fingerprint import fingerprint_from_json, fingerprint_to_json
 from planning.plan import plan_to_json
+from planning.planner import Budget, make_plan
 
 TASK = "Dataset003_Bars"
 SHAPE = (6, 16, 18)
@@ -62,6 +65,30 @@ def test_a_configuration_of_the_same_network_leaves_the_plan_as_it_is(task):
     other = plan_for_network(task, plan, "mss_unet", "2d")
     assert other.configurations["2d"].network == "mss_unet"
     assert other.configurations["2d"].spacing_mm == plan.configurations["2d"].spacing_mm
+
+
+def test_another_network_grows_as_the_plan_was_asked_to(task, tmp_path):
+    plan = replace(load_plan(task), memory_bytes=32_000_000_000)
+    other = replace(task, preprocessed=tmp_path)
+    small = fingerprint_from_json(read_json(task.fingerprint_path), "test")
+    cases = tuple(replace(case, cropped_shape=(80, 300, 300)) for case in small.cases)
+    fingerprint = replace(small, cases=cases)
+    write_json(other.fingerprint_path, fingerprint_to_json(fingerprint))
+    write_json(tmp_path / "planned.json", {"budget": {"grow": "batch"}})
+    by_growth = {
+        grow: make_plan(fingerprint, Budget(plan.memory_bytes, "plain_unet", grow)).configurations["3d"].patch_size
+        for grow in ("batch", "patch")
+    }
+    found = plan_for_network(other, plan, "plain_unet").configurations["3d"].patch_size
+    assert found == by_growth["batch"] != by_growth["patch"]
+
+
+def test_a_validation_that_was_stopped_is_not_complete_and_says_how_to_go_on(tmp_path):
+    result = TrainingResult("epochs", False, steps=9, epochs=1, elapsed_s=1.0, checkpoint=tmp_path)
+    report = TrainingReport(tmp_path, "0", result, validation=None, validation_stopped=True)
+    assert not report.complete
+    assert "Run the same command again" in report.summary()
+    assert replace(report, validation_stopped=False).complete
 
 
 def test_cases_of_another_spacing_than_the_plans_are_refused(task):
