@@ -64,7 +64,7 @@ def find_task(task: str, root: Path) -> Task:
         folder = folder.resolve()
         return _task(folder.name, folder, root)
     known = known_tasks(root)
-    matches = [name for name in known if name == task or _number(name) == _as_number(task)]
+    matches = _answering(task, known)
     if len(matches) == 1:
         return _task(matches[0], _raw_folder(matches[0], root), root)
     if matches:
@@ -92,11 +92,11 @@ def _folders(room: Path) -> list[Path]:
 
 
 def find_model(root: Path, task: str | None = None) -> Path:
-    """The only trained model below `root`, or the only one of `task`.
+    """The only trained model below `root`, or the only one of `task`, whose data set need not be there.
 
     Raises CheckpointError where there is none, or more than one to choose from.
     """
-    models = _trained_models(find_task(task, root).models if task else root / "models")
+    models = _trained_models(_models_of(task, root) if task else root / "models")
     place = f"task {task}" if task else str(root)
     if not models:
         raise CheckpointError(f"{place}: no trained model found. Train one with msseg_train, or name it with -m.")
@@ -106,6 +106,16 @@ def find_model(root: Path, task: str | None = None) -> Path:
             f"{place}: {len(models)} trained models ({listing}). Choose with -t TASK or -m MODEL_DIR."
         )
     return models[0]
+
+
+def _models_of(task: str, root: Path) -> Path:
+    matches = _answering(task, [folder.name for folder in _folders(root / "models")])
+    return root / "models" / matches[0] if len(matches) == 1 else find_task(task, root).models
+
+
+def _answering(task: str, names: list[str]) -> list[str]:
+    """The names that are `task`, or else have its number."""
+    return [name for name in names if name == task] or [name for name in names if _number(name) == _as_number(task)]
 
 
 def _trained_models(folder: Path) -> list[Path]:

@@ -70,7 +70,10 @@ def _common_folder(files: Sequence[str]) -> str:
     folders = {str(Path(file).parent) for file in files}
     if not folders or not all(Path(folder).is_absolute() for folder in folders):
         return ""
-    return os.path.commonpath(sorted(folders))
+    try:
+        return os.path.commonpath(sorted(folders))
+    except ValueError:  # two drives of Windows
+        return ""
 
 
 def _wrapped(row: Sequence[str], widths: Sequence[int]) -> list[str]:

@@ -76,6 +76,15 @@ def test_the_single_trained_model_is_found_and_two_are_a_question(tmp_path):
         find_model(tmp_path)
 
 
+@pytest.mark.parametrize("word", ["Task04_Hippocampus", "4"])
+def test_a_model_folder_alone_answers_to_its_task(tmp_path, word):
+    write_json(tmp_path / "models/Task04_Hippocampus/3d_mss_unet/fold_0/checkpoint_final.safetensors", {})
+    write_json(tmp_path / "models/Task05_Prostate/3d_mss_unet/fold_0/checkpoint_final.safetensors", {})
+    assert find_model(tmp_path, word) == tmp_path / "models/Task04_Hippocampus/3d_mss_unet"
+    with pytest.raises(DatasetError, match="neither a data set folder nor a task"):
+        find_model(tmp_path, "6")
+
+
 def test_the_root_is_the_argument_else_the_environment_else_a_folder_here(monkeypatch):
     monkeypatch.setenv("MSSEG_ROOT", "/data/root")
     assert project_root("/other") == Path("/other")
