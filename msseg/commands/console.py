@@ -81,8 +81,8 @@ def add_task(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", help="data set folder, or a name or number below --root")
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=positive_int, metavar="N", help="worker processes (default: one a core)")
+def add_workers(parser: argparse.ArgumentParser, what: str = "worker processes (default: one a core)") -> None:
+    parser.add_argument("--workers", type=positive_int, metavar="N", help=what)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +100,10 @@ def add_unused_device(parser: argparse.ArgumentParser) -> None:
 
 def add_planning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory", type=byte_size, metavar="SIZE", help="what training may take (default: 8GB)")
-    parser.add_argument("--network", help="network to plan for (default: the planner's choice)")
+    from planning.networks import NETWORKS
+
+    listed = ", ".join(NETWORKS)
+    parser.add_argument("--network", help=f"network to plan for: {listed} (default: the planner's choice)")
     parser.add_argument("--grow", choices=("patch", "batch"), help="what more memory buys (default: patch)")
 
 

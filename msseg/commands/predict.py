@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     choice.add_argument("-m", "--model", metavar="MODEL_DIR", help="take the model of this folder")
     parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (default: all trained)")
     console.add_root(parser)
-    console.add_workers(parser)
+    console.add_workers(parser, "threads that read and prepare ahead (default: 1)")
     console.add_device(parser)
     parser.add_argument(
         "--step", type=values.share, default=0.5, help="tile distance as a share of the patch (default: 0.5)"

@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     console.add_task(parser)
     parser.add_argument("fold", metavar="FOLD", help="0, 1, 2, 3, 4, or `all` to train on every case")
     console.add_root(parser)
-    console.add_workers(parser)
+    console.add_workers(parser, "processes that make batches and evaluate (default: one a core)")
     console.add_device(parser)
     parser.add_argument("--configuration", help="which of the plan's configurations (default: the plan's choice)")
     parser.add_argument("--network", help="a network other than the plan's")
