@@ -54,7 +54,7 @@ def train(work: Path, iterations: int, epochs: int = 1, validate: bool = False) 
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     folder = work / "preprocessed" / DATASET
-    plans = json.loads((folder / "nnUNetPlans.json").read_text())
+    plans = {**json.loads((folder / "nnUNetPlans.json").read_text()), "continue_training": False}
     dataset = json.loads((folder / "dataset.json").read_text())
     trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, device=torch.device("cpu"))
     trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = epochs, iterations, 2
