@@ -16,7 +16,14 @@ from msseg.training.job import MakeSegment
 from msseg.training.optimisers import learning_rate_of
 from msseg.training.run import Run
 from msseg.training.schedules import after_epoch, budget_progress
-from msseg.training.validation import no_overlap, overlap, whole_volume_dice, zero_streaks
+from msseg.training.validation import (
+    Overlap,
+    mean_dice,
+    no_overlap,
+    overlap,
+    whole_volume_overlaps,
+    zero_streaks,
+)
 
 # Shares of a budget after which whole volumes are segmented; the first, of one case, is there to time it.
 BUDGET_MARKS = (0.03, 0.25, 0.5, 0.75)
@@ -57,11 +64,12 @@ def final_reserve_s(run: Run) -> float:
 def end_epoch(run: Run, batches: Iterator[Batch], validation_batches: int) -> None:
     """Validate on patches, move the plateau, sound the alarm, log the epoch and begin the next one's sums."""
     state = run.state
-    dice = patch_dice(run, itertools.islice(batches, validation_batches))
+    total = patch_overlap(run, itertools.islice(batches, validation_batches))
+    dice = total.dice()
     loss = sum(state.losses) / len(state.losses) if state.losses else math.nan
     if run.job.recipe.plateau is not None and state.losses:
         state.plateau = after_epoch(state.plateau, run.job.recipe.plateau, loss)
-    state.zero_epochs = _alarm(run, state.zero_epochs, dice, _COLLAPSED_EPOCHS, "epochs of patch validation")
+    state.zero_epochs = _alarm(run, state.zero_epochs, total, _COLLAPSED_EPOCHS, "epochs of patch validation")
     epoch = state.step // run.steps_per_epoch - 1
     rate = learning_rate_of(run.optimiser)
     run.write(
@@ -81,8 +89,8 @@ def end_epoch(run: Run, batches: Iterator[Batch], validation_batches: int) -> No
 
 
 @torch.no_grad()
-def patch_dice(run: Run, batches: Iterator[Batch]) -> tuple[float, ...]:
-    """Dice per foreground class over all voxels of the batches together; NaN where a class is not seen."""
+def patch_overlap(run: Run, batches: Iterator[Batch]) -> Overlap:
+    """The overlap over all voxels of the batches together."""
     total = no_overlap(run.num_classes)
     network = run.evaluated.eval()
     for batch in batches:
@@ -90,7 +98,7 @@ def patch_dice(run: Run, batches: Iterator[Batch]) -> tuple[float, ...]:
         with torch.autocast(run.job.device.type, dtype=run.dtype, enabled=run.dtype is not None):
             labels = network.main_output(image).argmax(dim=1)  # type: ignore[operator]  # (b, *patch)
         total = total + overlap(labels.cpu().numpy(), batch.label, run.num_classes)
-    return total.dice()
+    return total
 
 
 def measure_whole_volumes(run: Run, make_segment: MakeSegment | None) -> None:
@@ -101,13 +109,13 @@ def measure_whole_volumes(run: Run, make_segment: MakeSegment | None) -> None:
     state = run.state
     segment = make_segment(run.evaluated.eval(), run.configuration)
     start = run.clock()
-    dice = whole_volume_dice(
-        (_image_and_label(run, name) for name in names), lambda image: segment(image), run.num_classes
-    )
+    overlaps = whole_volume_overlaps((_image_and_label(run, name) for name in names), segment, run.num_classes)
+    dice = mean_dice(overlaps, run.num_classes)
     state.seconds_per_case = (run.clock() - start) / len(names)
     state.whole_volume_validations += 1
+    total = sum(overlaps, start=no_overlap(run.num_classes))
     state.zero_validations = _alarm(
-        run, state.zero_validations, dice, _COLLAPSED_VALIDATIONS, "validations on whole volumes"
+        run, state.zero_validations, total, _COLLAPSED_VALIDATIONS, "validations on whole volumes"
     )
     run.write(
         "validation",
@@ -137,9 +145,9 @@ def _image_and_label(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(stored.image), np.asarray(stored.label)
 
 
-def _alarm(run: Run, streaks: Sequence[int], dice: Sequence[float], limit: int, what: str) -> tuple[int, ...]:
+def _alarm(run: Run, streaks: Sequence[int], total: Overlap, limit: int, what: str) -> tuple[int, ...]:
     """The streaks of zero Dice after this validation; a class at a multiple of `limit` is called out."""
-    after = zero_streaks(streaks or (0,) * len(dice), dice)
+    after = zero_streaks(streaks or (0,) * (run.num_classes - 1), total)
     names = list(run.job.plan.labels)[1:]
     for name, streak in zip(names, after, strict=True):
         if streak and streak % limit == 0:

@@ -59,14 +59,19 @@ def overlap(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -> 
     )
 
 
-def whole_volume_dice(
+def whole_volume_overlaps(
     cases: Iterable[tuple[np.ndarray, np.ndarray]], segment: Segment, num_classes: int
-) -> tuple[float, ...]:
-    """Mean Dice per foreground class over cases (image, label) segmented whole; NaN where no case has the class.
+) -> list[Overlap]:
+    """The overlap of each case (image, label) segmented whole."""
+    return [overlap(segment(image), label, num_classes) for image, label in cases]
+
+
+def mean_dice(overlaps: Sequence[Overlap], num_classes: int) -> tuple[float, ...]:
+    """Mean Dice per foreground class over cases; NaN where no case has the class.
 
     A case in which neither prediction nor reference has the class does not count.
     """
-    rows = [overlap(segment(image), label, num_classes).dice() for image, label in cases]
+    rows = [one.dice() for one in overlaps]
     return tuple(_mean(column) for column in zip(*rows, strict=True)) if rows else (math.nan,) * (num_classes - 1)
 
 
@@ -75,9 +80,12 @@ def _mean(values: Sequence[float]) -> float:
     return sum(known) / len(known) if known else math.nan
 
 
-def zero_streaks(streaks: Sequence[int], dice: Sequence[float]) -> tuple[int, ...]:
-    """For each class, how many times in a row its Dice was 0; a NaN (class not seen) leaves the count as it is."""
+def zero_streaks(streaks: Sequence[int], total: Overlap) -> tuple[int, ...]:
+    """For each class, how many validations in a row it was missed entirely, after one with the overlap `total`.
+
+    One whose reference lacks the class says nothing, whatever was predicted there: the count stays.
+    """
     return tuple(
-        streak if math.isnan(value) else streak + 1 if value < _COLLAPSED_BELOW else 0
-        for streak, value in zip(streaks, dice, strict=True)
+        streak if not reference else streak + 1 if both < _COLLAPSED_BELOW * reference else 0
+        for streak, both, reference in zip(streaks, total.both, total.reference, strict=True)
     )

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from msseg.training.validation import no_overlap, overlap, whole_volume_dice, zero_streaks
+from msseg.training.validation import Overlap, mean_dice, no_overlap, overlap, whole_volume_overlaps, zero_streaks
 
 
 def test_overlap_counts_by_hand():
@@ -37,14 +37,15 @@ def test_whole_volume_dice_is_the_mean_over_cases_that_have_the_class():
     image = np.zeros((1, 2, 2))
     cases = [(image, np.array([[1, 1], [0, 0]])), (image, np.array([[1, 0], [0, 0]]))]
     perfect_then_half = iter([np.array([[1, 1], [0, 0]]), np.array([[0, 1], [0, 0]])])
-    dice = whole_volume_dice(cases, lambda _: next(perfect_then_half), 3)
+    dice = mean_dice(whole_volume_overlaps(cases, lambda _: next(perfect_then_half), 3), 3)
     assert dice[0] == pytest.approx(0.5)
     assert math.isnan(dice[1])
 
 
 def test_no_cases_have_no_dice():
-    assert all(math.isnan(value) for value in whole_volume_dice([], lambda image: image, 3))
+    assert all(math.isnan(value) for value in mean_dice([], 3))
 
 
-def test_streaks_of_zero_grow_end_and_wait():
-    assert zero_streaks((3, 3, 3), (0.0, 0.5, math.nan)) == (4, 0, 3)
+def test_streaks_of_missed_classes_grow_end_and_wait():
+    total = Overlap(both=(0, 5, 0), predicted=(4, 9, 7), reference=(8, 6, 0))
+    assert zero_streaks((3, 3, 3), total) == (4, 0, 3)
