@@ -7,7 +7,7 @@ import argparse
 from msseg.commands import console, values
 
 DEFAULT_ROOT = "msseg_demo"
-DEFAULT_BUDGET = "3m"
+DEFAULT_BUDGET = "4m"
 
 
 def main(argv: list[str] | None = None) -> int:
