@@ -4,6 +4,9 @@
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch
+# For `make bench`: the data set to race on, and the python of an environment with nnU-Net (docs/benchmarks.md).
+DATA   ?= ../shared/data/Task04_Hippocampus
+NNUNET ?= nnunet/bin/python
 BIN    := $(VENV)/bin
 # A change of the metadata or of the chosen torch installs again.
 STAMP   = $(VENV)/.installed-$(subst :,_,$(subst /,_,$(subst =,_,$(subst $() ,_,$(TORCH)))))
@@ -26,7 +29,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	@echo "See docs/benchmarks.md: $(BIN)/python benchmarks/race.py --help"
+	$(BIN)/python benchmarks/race.py --data "$(DATA)" --nnunet "$(NNUNET)"
 
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -83,7 +83,7 @@ def preprocess(race: Race) -> list[Row]:
     return _rows("preprocess", ours, theirs)
 
 
-def iteration(race: Race, iterations: int = 16) -> list[Row]:
+def iteration(race: Race, iterations: int = 8) -> list[Row]:
     """One training iteration at nnU-Net's network, patch and batch, augmentation included."""
     ours, theirs = [], []
     our_seconds, their_seconds = [], []

@@ -93,7 +93,7 @@ def split_of(splits: Sequence[Split], fold: str) -> Split:
     """
     if fold == ALL:
         return Split(tuple(sorted({*splits[0].train, *splits[0].validation})), ())
-    if not fold.isdecimal() or int(fold) >= len(splits):
-        known = ", ".join(str(index) for index in range(len(splits)))
-        raise DatasetError(f"FOLD {fold}: no such fold; expected one of {known}, {ALL}.")
-    return splits[int(fold)]
+    known = {str(index): split for index, split in enumerate(splits)}
+    if fold not in known:
+        raise DatasetError(f"FOLD {fold}: no such fold; expected one of {', '.join(known)}, {ALL}.")
+    return known[fold]

@@ -153,7 +153,7 @@ def _alarm(run: Run, streaks: Sequence[int], total: Overlap, limit: int, what: s
         if streak and streak % limit == 0:
             run.warn(
                 f"class {name!r} has collapsed: Dice 0 in the last {streak} {what}. Look at its labels "
-                "(--check-only), train longer, or raise its weight in the plan's class_weights."
+                "(--check-only), train longer, or use the recipe mss: its loss weighs by the plan's class_weights."
             )
     return after
 

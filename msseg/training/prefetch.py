@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import collections
-import functools
 import itertools
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
@@ -77,7 +74,7 @@ def _fewer_workers(workers: int, deaths: int, cause: str, report: Callable[[str]
     if deaths >= _DEATHS_IN_A_ROW:
         raise ResourceError(
             f"batch workers died {deaths} times without making a batch: {cause}. Free memory, choose a smaller "
-            "--memory for the plan, or use --workers 0; the same command goes on from the last checkpoint."
+            "--memory for the plan; the same command goes on from the last checkpoint."
         )
     fewer = max(1, workers - 1)
     report(f"a batch worker died: {cause}; going on with {fewer} worker{'s' if fewer > 1 else ''}")
@@ -97,7 +94,7 @@ def _from_pool(
     with case_executor(workers) as pool:
 
         def submit(request: BatchRequest) -> Future[Batch]:
-            return pool.submit(_in_worker, make, sources[request.source], request.number)
+            return pool.submit(make, sources[request.source], request.number)
 
         waiting.extend(itertools.islice(requests, max(0, workers * BATCHES_AHEAD_PER_WORKER - len(waiting))))
         futures = collections.deque(submit(request) for request in waiting)
@@ -109,24 +106,6 @@ def _from_pool(
                 waiting.append(request)
                 futures.append(submit(request))
             yield batch
-
-
-def _in_worker(make: Callable[[BatchSource, int], Batch], source: BatchSource, number: int) -> Batch:
-    _end_with_parent()
-    return make(source, number)
-
-
-@functools.lru_cache(maxsize=1)
-def _end_with_parent() -> None:
-    """Let this worker end when the training process is gone: killed by SIGKILL, that leaves a pool waiting for ever."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
 def _result(future: Future[Batch], request: BatchRequest, pool: Executor) -> Batch:
