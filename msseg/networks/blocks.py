@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from msseg.networks.convolutions import Convolution3d
 from msseg.networks.norm_activation import InstanceNormLeakyReLU
 from msseg.networks.operators import OPERATORS
 
@@ -40,6 +41,8 @@ class ConvolutionUnit(nn.Module):
             padding=tuple(k // 2 for k in shape.kernel_size),
             bias=shape.bias,
         )
+        if isinstance(self.convolution, Convolution3d):
+            self.convolution.norm_follows = shape.norm == "instance"
         self.norm_activation = norm_activation(shape)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from msseg.networks.channels_last import as_rows, channels_last, from_rows, serves
-from msseg.networks.winograd import winograd_convolution
+from msseg.networks.winograd import Filters, transformed_filters, winograd_convolution, winograd_product
 
 # Fewer channels leave the transforms without enough arithmetic to pay for them.
 _WINOGRAD_LEAST_CHANNELS = 8
@@ -24,16 +24,35 @@ class Convolution2d(nn.Conv2d):
 
 
 class Convolution3d(nn.Conv3d):
-    """A 3D convolution; on the CPU a point-wise one is a matrix product, a 3×3×3 one of stride 1 Winograd's."""
+    """A 3D convolution; on the CPU a point-wise one is a matrix product, a 3×3×3 one of stride 1 Winograd's.
+
+    Where an instance norm follows (`norm_follows`), it takes the bias away again, so that without gradients the bias is
+    not added in the first place.
+    """
+
+    norm_follows = False
+    _prepared: tuple[int, Filters] | None = None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not serves(x):
             return super().forward(x)
         if _pointwise(self):
             return _matrix_product(x, self.weight, self.bias)
-        if _winograd(self, x):
-            return winograd_convolution(x, self.weight, self.bias)
-        return self._conv_forward(x, channels_last(self.weight), self.bias)
+        bias = self.bias if torch.is_grad_enabled() or not self.norm_follows else None
+        if not _winograd(self, x):
+            return self._conv_forward(x, channels_last(self.weight), bias)
+        if torch.is_grad_enabled():
+            return winograd_convolution(x, self.weight, bias)
+        return winograd_product(x, self._filters(), bias)
+
+    def _filters(self) -> Filters:
+        """The transformed weight, kept until the weight is written to again."""
+        if self.weight.is_inference():  # such tensors do not count their changes
+            return transformed_filters(self.weight)
+        version = self.weight._version
+        if self._prepared is None or self._prepared[0] != version:
+            self._prepared = version, transformed_filters(self.weight)
+        return self._prepared[1]
 
 
 class TransposedConvolution2d(nn.ConvTranspose2d):

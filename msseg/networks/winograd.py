@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+Filters = tuple[torch.Tensor, ...]
+
 _TILE = 4
 _POINTS = 6
 _INPUT = (
@@ -47,22 +49,38 @@ def winograd_convolution(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tens
     return result if bias is None else result + bias.view(-1, 1, 1, 1)
 
 
+def winograd_product(x: torch.Tensor, filters: Filters, bias: torch.Tensor | None) -> torch.Tensor:
+    """The same convolution without gradients, its weight transformed before by `transformed_filters`."""
+    slices = x.permute(0, 2, 3, 4, 1).contiguous()  # (b, z, y, x, c)
+    result = _product(slices, filters)
+    return result if bias is None else result.add_(bias.view(-1, 1, 1, 1))
+
+
+def transformed_filters(weight: torch.Tensor) -> Filters:
+    """Six 2D filters (o, c, 3, 3) with innermost channels, one a point."""
+    transformed = torch.einsum("pk,oikhw->pohwi", weight.new_tensor(_FILTER), weight).contiguous()
+    return transformed.permute(0, 1, 4, 2, 3).unbind()
+
+
+def _product(slices: torch.Tensor, filters: Filters) -> torch.Tensor:
+    result = slices.new_empty(*slices.shape[:-1], filters[0].shape[0])
+    for its_slices, its_result in zip(slices, result, strict=True):
+        _convolve(its_slices, filters, its_result)
+    return result.permute(0, 4, 1, 2, 3)
+
+
 class _Winograd(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         slices = x.permute(0, 2, 3, 4, 1).contiguous()  # (b, z, y, x, c)
         ctx.save_for_backward(slices, weight)
-        filters = _filters(weight)
-        result = slices.new_empty(*slices.shape[:-1], weight.shape[0])
-        for its_slices, its_result in zip(slices, result, strict=True):
-            _convolve(its_slices, filters, its_result)
-        return result.permute(0, 4, 1, 2, 3)
+        return _product(slices, transformed_filters(weight))
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         slices, weight = ctx.saved_tensors
         gradients = gradient.permute(0, 2, 3, 4, 1).contiguous()
-        filters = _filters(weight)
+        filters = transformed_filters(weight)
         of_filters = [torch.zeros_like(one) for one in filters]
         of_slices = torch.zeros_like(slices)
         for its_slices, its_gradient, its_result in zip(slices, gradients, of_slices, strict=True):
@@ -72,13 +90,7 @@ class _Winograd(torch.autograd.Function):
         return of_slices.permute(0, 4, 1, 2, 3), of_weight
 
 
-def _filters(weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Six 2D filters (o, c, 3, 3) with innermost channels, one a point."""
-    transformed = torch.einsum("pk,oikhw->pohwi", weight.new_tensor(_FILTER), weight).contiguous()
-    return transformed.permute(0, 1, 4, 2, 3).unbind()
-
-
-def _convolve(slices: torch.Tensor, filters: tuple[torch.Tensor, ...], result: torch.Tensor) -> None:
+def _convolve(slices: torch.Tensor, filters: Filters, result: torch.Tensor) -> None:
     """Write one sample's output (z, y, x, o) to `result` from its input (z, y, x, c)."""
     transformed = _transform_input(slices)
     products = transformed.new_empty(*transformed.shape[:-1], result.shape[-1])
@@ -92,7 +104,7 @@ def _convolve(slices: torch.Tensor, filters: tuple[torch.Tensor, ...], result: t
 def _differentiate(
     slices: torch.Tensor,
     gradient: torch.Tensor,
-    filters: tuple[torch.Tensor, ...],
+    filters: Filters,
     of_filters: list[torch.Tensor],
     of_slices: torch.Tensor,
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from msseg.networks.blocks import BlockShape, plain_block
 from msseg.networks.channels_last import serves
 from msseg.networks.convolutions import (
     Convolution2d,
@@ -45,6 +46,32 @@ def test_winograd_convolution_keeps_single_precision() -> None:
     ours = Convolution3d(32, 32, 3, padding=1)
     exact = torch.nn.functional.conv3d(x, ours.weight.double(), ours.bias.double(), padding=1)
     assert (ours(x.float()) - exact).abs().max() < 1e-5 * exact.abs().max()
+
+
+def test_without_gradients_the_transformed_weight_follows_every_change_of_the_weight() -> None:
+    ours = Convolution3d(8, 8, 3, padding=1).double()
+    reference = nn.Conv3d(8, 8, 3, padding=1).double()
+    x = random(1, 8, 5, 4, 6)
+    for seed in (1, 1, 2):
+        with torch.no_grad():
+            for mine, its in zip(ours.parameters(), reference.parameters(), strict=True):
+                value = random(*its.shape, seed=seed)
+                mine.copy_(value)
+                its.copy_(value)
+            torch.testing.assert_close(ours(x), reference(x), rtol=0, atol=1e-9)
+    reference.load_state_dict({name: 2 * value for name, value in reference.state_dict().items()})
+    ours.load_state_dict(reference.state_dict())
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), reference(x), rtol=0, atol=1e-9)
+
+
+def test_without_gradients_a_bias_before_a_norm_changes_nothing() -> None:
+    shape = BlockShape(3, 8, 8, (3, 3, 3), (1, 1, 1), 2, bias=True, norm="instance", activation="leaky_relu")
+    block = plain_block(shape).double()
+    x = random(1, 8, 5, 4, 6)
+    with torch.no_grad():
+        fast = block(x)
+    torch.testing.assert_close(fast, block(x).detach(), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(
