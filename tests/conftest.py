@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from planning.plan import ChannelPlan, Configuration, Plan
 
 _BESIDE_THE_REPOSITORY = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -17,3 +22,57 @@ def test_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real test data in {folder}; set MSSEG_TEST_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_configuration() -> Callable[..., Configuration]:
+    """Makes a plain U-Net of two levels on a patch of 8 × 8 × 8; keyword arguments replace its fields.
+
+    Another `patch_size` brings the median shape, spacing, strides, kernels and mirror axes that fit it.
+    """
+
+    def make(patch_size: tuple[int, ...] = (8, 8, 8), **changes: Any) -> Configuration:
+        dimensions = len(patch_size)
+        configuration = Configuration(
+            name="3d" if dimensions == 3 else "2d",
+            dimensions=dimensions,
+            spacing_mm=(1.0,) * dimensions,
+            median_shape=patch_size,
+            patch_size=patch_size,
+            batch_size=2,
+            network="plain_unet",
+            features=(4, 8),
+            strides=((2,) * dimensions,),
+            kernel_sizes=((3,) * dimensions,) * 2,
+            convolutions_per_level=2,
+            supervision_weights=(1.0,),
+            batch_dice=False,
+            dummy_2d=False,
+            image_order=3,
+            label_order=1,
+            score_order=1,
+            mirror_axes=tuple(range(dimensions)),
+        )
+        return replace(configuration, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_plan() -> Callable[..., Plan]:
+    """Makes a plan of one channel and two classes around a configuration; keyword arguments replace its fields."""
+
+    def make(configuration: Configuration, **changes: Any) -> Plan:
+        plan = Plan(
+            dataset_name="tiny",
+            channels=(ChannelPlan("MRI", "zscore", False, lower=0.0, upper=1.0, mean=0.0, std=1.0),),
+            labels={"background": 0, "one": 7},
+            axis_order=(0, 1, 2),
+            class_weights=(0.5, 0.5),
+            configurations={configuration.name: configuration},
+            default_configuration=configuration.name,
+            memory_bytes=1 << 30,
+        )
+        return replace(plan, **changes)
+
+    return make

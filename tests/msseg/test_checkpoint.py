@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,41 +21,12 @@ from msseg.checkpoint import (
 )
 from msseg.errors import CheckpointError
 from msseg.networks.build import build_network
-from planning.plan import ChannelPlan, Configuration, Plan
+from planning.plan import Configuration, Plan
 
 
 @pytest.fixture
-def plan() -> Plan:
-    configuration = Configuration(
-        name="3d",
-        dimensions=3,
-        spacing_mm=(1.0, 1.0, 1.0),
-        median_shape=(8, 8, 8),
-        patch_size=(8, 8, 8),
-        batch_size=2,
-        network="plain_unet",
-        features=(4, 8),
-        strides=((2, 2, 2),),
-        kernel_sizes=((3, 3, 3), (3, 3, 3)),
-        convolutions_per_level=1,
-        supervision_weights=(1.0,),
-        batch_dice=False,
-        dummy_2d=False,
-        image_order=3,
-        label_order=1,
-        score_order=1,
-        mirror_axes=(0, 1, 2),
-    )
-    return Plan(
-        dataset_name="tiny",
-        channels=(ChannelPlan("MRI", "zscore", False, 0.0, 1.0, 0.0, 1.0),),
-        labels={"background": 0, "one": 7},
-        axis_order=(0, 1, 2),
-        class_weights=(0.5, 0.5),
-        configurations={"3d": configuration},
-        default_configuration="3d",
-        memory_bytes=1 << 30,
-    )
+def plan(make_plan: Callable[..., Plan], make_configuration: Callable[..., Configuration]) -> Plan:
+    return make_plan(make_configuration(convolutions_per_level=1))
 
 
 def weights(plan: Plan, seed: int = 0) -> dict[str, torch.Tensor]:

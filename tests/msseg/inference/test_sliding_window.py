@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,28 +14,10 @@ from planning.plan import Configuration
 CPU = torch.device("cpu")
 
 
-def configuration(patch: tuple[int, ...], mirror_axes: tuple[int, ...] = ()) -> Configuration:
-    dimensions = len(patch)
-    return Configuration(
-        name="test",
-        dimensions=dimensions,
-        spacing_mm=(1.0,) * dimensions,
-        median_shape=patch,
-        patch_size=patch,
-        batch_size=2,
-        network="plain_unet",
-        features=(4,),
-        strides=(),
-        kernel_sizes=((3,) * dimensions,),
-        convolutions_per_level=2,
-        supervision_weights=(1.0,),
-        batch_dice=False,
-        dummy_2d=False,
-        image_order=3,
-        label_order=1,
-        score_order=1,
-        mirror_axes=mirror_axes,
-    )
+@pytest.fixture
+def configuration(make_configuration: Callable[..., Configuration]) -> Callable[..., Configuration]:
+    """Makes a configuration from its patch, without mirroring unless axes are given."""
+    return lambda patch, mirror_axes=(): make_configuration(patch, mirror_axes=mirror_axes)
 
 
 def identity(batch: torch.Tensor) -> torch.Tensor:
@@ -48,14 +31,14 @@ def voxel_position(batch: torch.Tensor) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (5, 3, 7), (1, 20, 9), (21, 13, 8), (17, 30, 11)])
-def test_an_identity_network_gives_its_input_for_any_size(shape):
+def test_an_identity_network_gives_its_input_for_any_size(shape, configuration):
     image = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     logits = predict_logits([identity], image, configuration((8, 8, 8), (0, 1, 2)), 2, CPU)
     assert logits.shape == image.shape and logits.dtype == torch.float32
     np.testing.assert_allclose(logits.numpy(), image, atol=1e-5)
 
 
-def test_a_2d_configuration_gives_a_volume_slice_by_slice():
+def test_a_2d_configuration_gives_a_volume_slice_by_slice(configuration):
     seen = []
 
     def remember(batch: torch.Tensor) -> torch.Tensor:
@@ -76,7 +59,7 @@ def test_what_is_missing_is_padded_with_zero_half_on_either_side():
     assert inner == (slice(0, 1), slice(1, 3), slice(0, 3))
 
 
-def test_a_read_only_image_is_taken_and_left_as_it_was():
+def test_a_read_only_image_is_taken_and_left_as_it_was(configuration):
     image = np.ones((1, 8, 8, 8), dtype=np.float32)
     image.flags.writeable = False
     logits = predict_logits([identity], image, configuration((8, 8, 8)), 1, CPU, noise_repeats=1, noise_std=1.0)
@@ -84,7 +67,7 @@ def test_a_read_only_image_is_taken_and_left_as_it_was():
     assert (image == 1).all()
 
 
-def test_mirrored_answers_are_turned_back_before_averaging():
+def test_mirrored_answers_are_turned_back_before_averaging(configuration):
     image = np.zeros((1, 2, 2, 4), dtype=np.float32)
     plain = predict_logits([voxel_position], image, configuration((2, 2, 4)), 1, CPU)
     mirrored = predict_logits([voxel_position], image, configuration((2, 2, 4), (2,)), 1, CPU)
@@ -94,7 +77,7 @@ def test_mirrored_answers_are_turned_back_before_averaging():
     np.testing.assert_allclose(other_axis[0, 0, 0], [0, 1, 2, 3])
 
 
-def test_every_combination_of_mirror_axes_is_shown_once():
+def test_every_combination_of_mirror_axes_is_shown_once(configuration):
     image = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)
     shown = []
 
@@ -110,14 +93,14 @@ def test_every_combination_of_mirror_axes_is_shown_once():
     assert shown == [[0, 1, 2, 3, 4, 5, 6, 7]]
 
 
-def test_folds_are_averaged_on_their_logits():
+def test_folds_are_averaged_on_their_logits(configuration):
     image = np.ones((1, 4, 4, 4), dtype=np.float32)
     folds = [identity, lambda batch: 4 * batch, lambda batch: [batch - 2, batch]]
     logits = predict_logits(folds, image, configuration((2, 4, 4), (0,)), 1, CPU)
     np.testing.assert_allclose(logits, np.full((1, 4, 4, 4), 4 / 3), rtol=1e-6)
 
 
-def test_overlapping_tiles_count_by_their_importance():
+def test_overlapping_tiles_count_by_their_importance(configuration):
     starts = iter([1.0, 3.0, 5.0])  # the three tiles along the first axis answer with these
     image = np.zeros((1, 8, 1, 1), dtype=np.float32)
     logits = predict_logits(
@@ -136,7 +119,7 @@ def test_overlapping_tiles_count_by_their_importance():
     np.testing.assert_allclose(logits[0, :, 0, 0], answers / total, rtol=1e-4)
 
 
-def test_noise_repeats_are_seeded_and_leave_the_clean_view_in():
+def test_noise_repeats_are_seeded_and_leave_the_clean_view_in(configuration):
     image = np.zeros((1, 4, 4, 4), dtype=np.float32)
 
     def predict(seed: int) -> np.ndarray:
@@ -159,7 +142,7 @@ def test_a_network_that_knows_its_main_output_is_asked_for_that():
     assert main_output(Supervised())(torch.zeros(1)).item() == 1
 
 
-def test_forward_passes_are_counted_and_can_be_ended():
+def test_forward_passes_are_counted_and_can_be_ended(configuration):
     counts = []
 
     def stop_after_two(done: int, total: int) -> None:
@@ -173,7 +156,7 @@ def test_forward_passes_are_counted_and_can_be_ended():
     assert counts[0][0] == 1 and counts[-1] == (2, counts[0][1])
 
 
-def test_the_result_does_not_depend_on_the_size_of_the_batches(monkeypatch):
+def test_the_result_does_not_depend_on_the_size_of_the_batches(monkeypatch, configuration):
     image = np.random.default_rng(0).normal(size=(1, 12, 9, 10)).astype(np.float32)
     torch.manual_seed(0)
     network = torch.nn.Conv3d(1, 2, 3, padding=1).eval()

@@ -16,8 +16,8 @@ PlanMaker = Callable[..., Plan]
 
 
 @pytest.fixture
-def make_plan() -> PlanMaker:
-    """Makes a plan of one or more channels; what preprocessing does not read is filled in anyhow."""
+def make_plan(make_plan: PlanMaker, make_configuration: Callable[..., Configuration]) -> PlanMaker:
+    """Makes the shared plan for boxes with a core, by the few values that preprocessing reads."""
 
     def make(
         spacing_mm: tuple[float, ...] = (1.0, 1.0, 1.0),
@@ -28,27 +28,9 @@ def make_plan() -> PlanMaker:
         **statistics: float,
     ) -> Plan:
         limits = {"lower": -100.0, "upper": 100.0, "mean": 0.0, "std": 50.0, **statistics}
-        configuration = Configuration(
-            name="3d",
-            dimensions=len(spacing_mm),
-            spacing_mm=spacing_mm,
-            median_shape=(8, 8, 8),
-            patch_size=(8, 8, 8),
-            batch_size=2,
-            network="plain_unet",
-            features=(8, 16),
-            strides=((2, 2, 2),),
-            kernel_sizes=((3, 3, 3), (3, 3, 3)),
-            convolutions_per_level=2,
-            supervision_weights=(1.0,),
-            batch_dice=False,
-            dummy_2d=False,
-            image_order=3,
-            label_order=1,
-            score_order=1,
-            mirror_axes=(0, 1, 2),
-        )
-        return Plan(
+        configuration = make_configuration(dimensions=len(spacing_mm), spacing_mm=spacing_mm)
+        return make_plan(
+            configuration,
             dataset_name="Boxes",
             channels=tuple(
                 ChannelPlan(f"channel {i}", normalisation, inside_nonzero_mask, **limits) for i in range(channels)
@@ -56,9 +38,6 @@ def make_plan() -> PlanMaker:
             labels={"background": 0, "box": 1, "core": 2},
             axis_order=axis_order,
             class_weights=(1.0, 1.0, 1.0),
-            configurations={"3d": configuration},
-            default_configuration="3d",
-            memory_bytes=2**33,
         )
 
     return make

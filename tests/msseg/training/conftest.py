@@ -12,7 +12,7 @@ import torch
 from msseg.data.store import write_case
 from msseg.training.job import TrainingJob
 from msseg.training.recipes import Recipe
-from planning.plan import ChannelPlan, Configuration, Plan
+from planning.plan import Configuration, Plan
 from planning.splits import Split
 
 SHAPE = (10, 12, 11)
@@ -42,37 +42,18 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def plan() -> Plan:
-    configuration = Configuration(
-        name="3d",
-        dimensions=3,
-        spacing_mm=(1.0, 1.0, 1.0),
+def plan(make_plan: Callable[..., Plan], make_configuration: Callable[..., Configuration]) -> Plan:
+    configuration = make_configuration(
         median_shape=SHAPE,
-        patch_size=(8, 8, 8),
-        batch_size=2,
-        network="plain_unet",
         features=(4, 8, 8),
         strides=((2, 2, 2), (2, 2, 2)),
         kernel_sizes=((3, 3, 3), (3, 3, 3), (3, 3, 3)),
         convolutions_per_level=1,
         supervision_weights=(0.6, 0.4),
         batch_dice=True,
-        dummy_2d=False,
-        image_order=3,
-        label_order=1,
-        score_order=1,
-        mirror_axes=(0, 1, 2),
     )
-    return Plan(
-        dataset_name="tiny",
-        channels=(ChannelPlan("MRI", "zscore", False, 0.0, 1.0, 0.0, 1.0),),
-        labels={"background": 0, "bright": 1, "brighter": 2},
-        axis_order=(0, 1, 2),
-        class_weights=(0.2, 0.4, 0.4),
-        configurations={"3d": configuration},
-        default_configuration="3d",
-        memory_bytes=1 << 30,
-    )
+    labels = {"background": 0, "bright": 1, "brighter": 2}
+    return make_plan(configuration, labels=labels, class_weights=(0.2, 0.4, 0.4))
 
 
 @pytest.fixture
