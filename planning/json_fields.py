@@ -59,6 +59,15 @@ def number(value: Any, place: str) -> float:
     return float(value)
 
 
+def scalar(value: Any, place: str) -> str | int | float | bool | None:
+    """A text, a finite number, a flag or null."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        number(value, place)
+    elif value is not None and not isinstance(value, (str, bool)):
+        raise refuse(place, value, "a text, a number, true, false or null")
+    return value
+
+
 def positive(value: Any, place: str) -> float:
     """A finite number above 0."""
     if number(value, place) <= 0:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from planning import rules
 from planning.grids import Grid, Node
-from planning.networks import NetworkRow
+from planning.network_row import NetworkRow
 
 
 def level_shapes(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
@@ -30,11 +30,16 @@ def feature_voxels(
     grid = row.build_grid(len(voxels))
     total = 0
     for node in grid.sources:
-        written = row.convolutions_per_level * features[node.level]
+        written = _convolutions(row, node, len(voxels)) * features[node.level]
         written += sum(_channels(row, features, node, source) for source in _coarser(grid, node))
         total += written * voxels[node.level]
-    heads = grid.outputs if row.counts_all_heads else grid.outputs[:1]
+    heads = row.supervised(len(voxels))[: None if row.counts_all_heads else 1]
     return total + num_classes * sum(voxels[head.level] for head in heads)
+
+
+def _convolutions(row: NetworkRow, node: Node, levels: int) -> int:
+    encoder, decoder = row.depths(levels)
+    return decoder[node.level] if node.column else encoder[node.level]
 
 
 def _coarser(grid: Grid, node: Node) -> list[Node]:
@@ -74,7 +79,9 @@ def parameters(
         total += _block_parameters(row, grid, node, features, kernel_sizes, in_channels)
         total += _up_parameters(row, grid, node, features, strides)
     head_edges = row.head_kernel ** len(kernel_sizes[0])
-    return total + sum(num_classes * (features[head.level] * head_edges + row.head_bias) for head in grid.outputs)
+    return total + sum(
+        num_classes * (features[head.level] * head_edges + row.head_bias) for head in row.supervised(levels)
+    )
 
 
 def _block_parameters(
@@ -91,7 +98,7 @@ def _block_parameters(
     edges = math.prod(kernel)
     first = width * (incoming * edges + row.convolution_bias + 2)
     later = width * (width * edges + row.convolution_bias + 2)
-    return first + (row.convolutions_per_level - 1) * later
+    return first + (_convolutions(row, node, len(kernel_sizes)) - 1) * later
 
 
 def _up_parameters(

@@ -6,7 +6,7 @@ Spatial tuples are in plan order: (z, y, x) transposed by `Plan.axis_order`, the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +23,12 @@ from planning.json_fields import (
     positive,
     record,
     refuse,
+    scalar,
     sequence,
     text,
 )
-from planning.networks import NETWORKS
+from planning.network_row import NetworkRow
+from planning.networks import NETWORKS, network_row
 from planning.rules import LABEL_ORDERS, NORMALISATION_SCHEMES, SPLINE_ORDERS
 from planning.topology import axis_factors
 
@@ -52,7 +54,9 @@ class ChannelPlan:
 class Configuration:
     """One network at one resolution. `strides[i]` leads from level i to level i + 1; `kernel_sizes[i]` is level i's.
 
-    `supervision_weights[i]` weighs the loss at decoder level i, full resolution first, and sums to 1.
+    `supervision_weights` weigh the loss at the network's heads, the one that predicts first, and sum to 1; fewer weights
+    than heads leave the last heads out. `encoder_convolutions[i]` and `decoder_convolutions[i]` count level i's
+    convolutions (blocks, where a block is residual). `network_options` replace single values of the network's row.
     """
 
     name: str
@@ -65,7 +69,8 @@ class Configuration:
     features: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
     kernel_sizes: tuple[tuple[int, ...], ...]
-    convolutions_per_level: int
+    encoder_convolutions: tuple[int, ...]
+    decoder_convolutions: tuple[int, ...]
     supervision_weights: tuple[float, ...]
     batch_dice: bool
     dummy_2d: bool
@@ -73,6 +78,12 @@ class Configuration:
     label_order: int
     score_order: int
     mirror_axes: tuple[int, ...]
+    network_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def row(self) -> NetworkRow:
+        """The network's row, with this configuration's options."""
+        return network_row(self.network, self.network_options)
 
 
 @dataclass(frozen=True)
@@ -147,7 +158,8 @@ _read_configuration = record(
         "features": _lengths,
         "strides": sequence(_lengths),
         "kernel_sizes": sequence(_lengths),
-        "convolutions_per_level": at_least(1),
+        "encoder_convolutions": _lengths,
+        "decoder_convolutions": _lengths,
         "supervision_weights": sequence(not_negative),
         "batch_dice": flag,
         "dummy_2d": flag,
@@ -155,6 +167,7 @@ _read_configuration = record(
         "label_order": one_of(*LABEL_ORDERS),
         "score_order": _order,
         "mirror_axes": sequence(at_least(0)),
+        "network_options": mapping(scalar),
     },
 )
 _read_reason = record(Reason, {"subject": text, "decision": text, "because": text, "source": text})
@@ -202,8 +215,9 @@ def _validate_configuration(configuration: Configuration, name: str, place: str)
     if len(set(mirror)) != len(mirror) or any(axis >= configuration.dimensions for axis in mirror):
         raise refuse(f"{place}.mirror_axes", list(mirror), f"distinct axes below {configuration.dimensions}")
     weights = configuration.supervision_weights
-    if len(weights) != len(configuration.strides) or not math.isclose(sum(weights), 1, abs_tol=_WEIGHT_SUM_TOLERANCE):
-        wanted = f"{len(configuration.strides)} weights, one a decoder level, that sum to 1"
+    heads = len(configuration.row.supervised(len(configuration.features)))
+    if not 1 <= len(weights) <= heads or not math.isclose(sum(weights), 1, abs_tol=_WEIGHT_SUM_TOLERANCE):
+        wanted = f"1 to {heads} weights, one a head of {configuration.network}, that sum to 1"
         raise refuse(f"{place}.supervision_weights", list(weights), wanted)
 
 
@@ -227,11 +241,14 @@ def _validate_levels(configuration: Configuration, place: str) -> None:
     if not configuration.strides:
         raise refuse(f"{place}.strides", [], "at least one step, so that there is a decoder")
     levels = len(configuration.strides) + 1
-    for field_name in ("features", "kernel_sizes"):
+    for field_name in ("features", "kernel_sizes", "encoder_convolutions"):
         found = len(getattr(configuration, field_name))
         if found != levels:
             wanted = f"{levels} entries: one a level, one more than strides"
             raise PlanError(f"{place}.{field_name}: found {found} entries, expected {wanted}.")
+    found = len(configuration.decoder_convolutions)
+    if found != levels - 1:
+        raise PlanError(f"{place}.decoder_convolutions: found {found} entries, expected {levels - 1}: one a stride.")
 
 
 def _require_length(values: Sequence[Any], dimensions: int, place: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from planning import reasons, rules
 from planning.errors import PlanError
 from planning.fingerprint import Fingerprint, class_volumes_mm3
-from planning.networks import DEFAULT_NETWORKS, NetworkRow, network_row
+from planning.network_row import NetworkRow
+from planning.networks import DEFAULT_NETWORKS, network_row
 from planning.normalisation import plan_channel
 from planning.plan import Configuration, Plan, Reason, validate_plan
 from planning.sizing import Size, Target, fit, low_resolution
@@ -23,12 +26,14 @@ GROW = ("patch", "batch")
 class Budget:
     """What training may use, and what more memory buys (one of `GROW`).
 
-    `network` names a row of the table; None is the default of each number of dimensions.
+    `network` names a row of the table; None is the default of each number of dimensions. `options` replace single values
+    of the row.
     """
 
     memory_bytes: int = rules.REFERENCE_MEMORY_BYTES
     network: str | None = None
     grow: str = "patch"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
@@ -72,7 +77,7 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
 
 def _checked(budget: Budget) -> Budget:
     if budget.network is not None:
-        network_row(budget.network)
+        network_row(budget.network, budget.options)
     if budget.grow not in GROW:
         raise PlanError(f"grow: found {budget.grow!r}, expected one of {', '.join(GROW)}.")
     if budget.memory_bytes < 1:
@@ -100,9 +105,11 @@ def _configuration(name: str, volume: Target, budget: Budget) -> tuple[Configura
     """One configuration and its reasons; "2d" drops the first axis, the coarsest."""
     dimensions = 2 if name == "2d" else 3
     target = _in_plane(volume) if dimensions == 2 else volume
-    row = network_row(budget.network or DEFAULT_NETWORKS[dimensions])
+    row = network_row(budget.network or DEFAULT_NETWORKS[dimensions], budget.options)
     size = fit(row, target, budget.memory_bytes, budget.grow)
     topology = size.topology
+    levels = len(topology.kernel_sizes)
+    encoder_convolutions, decoder_convolutions = row.depths(levels)
     configuration = Configuration(
         name=name,
         dimensions=dimensions,
@@ -111,17 +118,19 @@ def _configuration(name: str, volume: Target, budget: Budget) -> tuple[Configura
         patch_size=topology.patch_size,
         batch_size=size.batch_size,
         network=row.name,
-        features=row.features(len(topology.kernel_sizes), dimensions),
+        features=row.features(levels, dimensions),
         strides=topology.strides,
         kernel_sizes=topology.kernel_sizes,
-        convolutions_per_level=row.convolutions_per_level,
-        supervision_weights=SUPERVISION[row.supervision](len(topology.strides)),
+        encoder_convolutions=encoder_convolutions,
+        decoder_convolutions=decoder_convolutions,
+        supervision_weights=SUPERVISION[row.supervision](len(row.supervised(levels))),
         batch_dice=_batch_dice(row, target, size, budget),
         dummy_2d=_dummy_2d(topology.patch_size),
         image_order=rules.IMAGE_ORDER,
         label_order=rules.LABEL_ORDER,
         score_order=rules.SCORE_ORDER,
         mirror_axes=tuple(range(dimensions)),
+        network_options=dict(budget.options),
     )
     return configuration, reasons.configuration(configuration, row, target, size, budget.memory_bytes, budget.grow)
 

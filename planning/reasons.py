@@ -9,7 +9,7 @@ from planning import rules
 from planning.explain import product
 from planning.fingerprint import Fingerprint
 from planning.memory import training_bytes
-from planning.networks import NetworkRow
+from planning.network_row import NetworkRow
 from planning.plan import ChannelPlan, Configuration, Reason
 from planning.sizing import Size, Target
 from planning.spacing import anisotropic_axis

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from planning import rules
 from planning.errors import PlanError
 from planning.memory import feature_voxels, reference_voxels, training_bytes
-from planning.networks import NetworkRow
+from planning.network_row import NetworkRow
 from planning.topology import Topology, largest_patch, plan_topology, shrunk
 
 

@@ -47,5 +47,5 @@ def halving_weights(count: int) -> tuple[float, ...]:
     return normalised([*weights[:-1], 0.0] if count > 1 else weights)
 
 
-# Loss weights of the decoder levels, full resolution first, by the name of the rule.
-SUPERVISION = {"paired": paired_weights, "halving": halving_weights}
+# Loss weights of the heads, the one that predicts first, by the name of the rule.
+SUPERVISION = {"paired": paired_weights, "halving": halving_weights, "mean": uniform_weights}

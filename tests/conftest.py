@@ -33,6 +33,7 @@ def make_configuration() -> Callable[..., Configuration]:
 
     def make(patch_size: tuple[int, ...] = (8, 8, 8), **changes: Any) -> Configuration:
         dimensions = len(patch_size)
+        levels = len(changes.get("features", (4, 8)))
         configuration = Configuration(
             name="3d" if dimensions == 3 else "2d",
             dimensions=dimensions,
@@ -44,7 +45,8 @@ def make_configuration() -> Callable[..., Configuration]:
             features=(4, 8),
             strides=((2,) * dimensions,),
             kernel_sizes=((3,) * dimensions,) * 2,
-            convolutions_per_level=2,
+            encoder_convolutions=(2,) * levels,
+            decoder_convolutions=(2,) * (levels - 1),
             supervision_weights=(1.0,),
             batch_dice=False,
             dummy_2d=False,

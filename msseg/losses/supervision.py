@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from msseg.losses.table import Loss
+from msseg.networks.outputs import Outputs
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,9 @@ class SupervisedLoss:
     loss: Loss
     weights: Sequence[float]
 
-    def __call__(self, logits: Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
-        """A scalar from logits (b, k, *level) of every level, full resolution first, and target (b, *spatial)."""
+    def __call__(self, outputs: Outputs, target: torch.Tensor) -> torch.Tensor:
+        """A scalar from a network's outputs and target (b, *spatial)."""
+        logits = outputs.logits
         if len(logits) != len(self.weights):
             raise ValueError(f"{len(logits)} levels of logits, but {len(self.weights)} weights; give one each.")
         terms = [

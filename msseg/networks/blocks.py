@@ -26,6 +26,7 @@ class BlockShape:
     bias: bool
     norm: str
     activation: str
+    is_input: bool
 
 
 class ConvolutionUnit(nn.Module):

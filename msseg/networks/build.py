@@ -6,7 +6,6 @@ import torch
 
 from msseg.networks.grid_network import GridNetwork
 from msseg.networks.initialise import initialise
-from planning.networks import network_row
 from planning.plan import Configuration
 
 
@@ -21,7 +20,7 @@ def build_network(
     Raises PlanError at a network that is not in the table. The global random state is left alone.
     """
     with torch.device("meta"):
-        network = GridNetwork(network_row(configuration.network), configuration, in_channels, num_classes)
+        network = GridNetwork(configuration, in_channels, num_classes)
     network.to_empty(device="cpu")
     initialise(network, generator or torch.Generator().manual_seed(0))
     return network

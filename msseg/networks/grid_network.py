@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from msseg.networks.blocks import BLOCKS, BlockShape
 from msseg.networks.channels_last import channels_last, serves
-from msseg.networks.edges import DOWNS, UPS, Edge, EdgeShape, Same
-from msseg.networks.operators import OPERATORS
+from msseg.networks.outputs import Outputs, Rendered
+from msseg.networks.parts import Parts
 from planning.grids import Grid, Node
-from planning.networks import NetworkRow
 from planning.plan import Configuration
 
 
@@ -26,55 +24,121 @@ class Step:
     released: tuple[Node, ...]
 
 
+@dataclass(frozen=True)
+class Joint:
+    """The names of a node's modules: an edge a source, then a gate (or None) for each thing that arrives."""
+
+    edges: tuple[str, ...]
+    gates: tuple[str | None, ...]
+    below: int | None
+    rendered: bool
+
+
+@dataclass
+class _Walked:
+    """What a walk has gathered so far."""
+
+    features: dict[Node, torch.Tensor] = field(default_factory=dict)
+    logits: dict[Node, torch.Tensor] = field(default_factory=dict)
+    presence: list[torch.Tensor] = field(default_factory=list)
+    rendered: list[Rendered] = field(default_factory=list)
+
+
 class GridNetwork(nn.Module):
-    """Logits (b, k, *spatial of the level) at every supervised node, full resolution first, from (b, c, *spatial).
+    """Logits (b, k, *spatial of the level) at every supervised node, the main one first, from (b, c, *spatial).
 
     Any input size will do: a level has ceil(size / stride) voxels, and what comes up is cut to the level it
     joins. `main_output` gives the first of the logits alone, at no other head's cost.
     """
 
-    def __init__(self, row: NetworkRow, configuration: Configuration, in_channels: int, num_classes: int):
+    def __init__(self, configuration: Configuration, in_channels: int, num_classes: int):
         super().__init__()
-        grid = row.build_grid(len(configuration.features))
-        self.supervised = grid.outputs[: len(configuration.supervision_weights)]
-        self._steps = walk(grid, self.supervised)
-        self._main_steps = walk(grid, self.supervised[:1])
-        self.edges = nn.ModuleDict()
-        self.nodes = nn.ModuleDict()
-        for step in self._steps:
-            edges = [_edge(row, configuration, source, step.node) for source in step.sources]
-            self.edges.update({edge_name(s, step.node): e for s, e in zip(step.sources, edges, strict=True)})
-            channels = sum(edge.out_channels for edge in edges) or in_channels
-            self.nodes[node_name(step.node)] = _block(row, configuration, grid, step.node, channels)
-        self.heads = nn.ModuleDict(
-            {node_name(node): _head(row, configuration, node, num_classes) for node in self.supervised}
-        )
+        row, levels = configuration.row, len(configuration.features)
+        self.supervised = row.supervised(levels)[: len(configuration.supervision_weights)]
+        self.grid = row.build_grid(levels)
+        self._steps = walk(self.grid, self.supervised)
+        self._main_steps = walk(self.grid, self.supervised[:1])
+        self.edges, self.gates, self.renderers = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
+        self.nodes, self.guides = nn.ModuleDict(), nn.ModuleDict()
+        parts = Parts(row, configuration, in_channels, num_classes)
+        self._joints = {step.node: self._add_node(parts, step) for step in self._steps}
+        self.heads = nn.ModuleDict({node_name(node): parts.head(node) for node in self.supervised})
+        for node in parts.guided(self.supervised):
+            self.guides[node_name(node)] = parts.guide(node)
 
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Logits of every supervised node, full resolution first."""
-        return self._logits(x, self._steps, self.supervised)
+    def _add_node(self, parts: Parts, step: Step) -> Joint:
+        """Make the modules of one node, those that other nodes share only once; their names."""
+        node = step.node
+        edges = [edge_name(source, node, parts.row.up_shared) for source in step.sources]
+        for name, source in zip(edges, step.sources, strict=True):
+            if name not in self.edges:
+                self.edges[name] = parts.edge(source, node)
+        channels = sum(self.edges[name].out_channels for name in edges)
+        rendered = parts.is_rendered(node)
+        if rendered:
+            self.renderers[node_name(node)] = parts.renderer(node)
+            channels += self.renderers[node_name(node)].out_channels
+        gates = [parts.gate_name(source, node) for source in step.sources]
+        gates += [parts.gate_name(None, node)] if rendered else []
+        for name in filter(None, gates):
+            if name not in self.gates:
+                self.gates[name] = parts.gate(node)
+        self.nodes[node_name(node)] = parts.block(node, channels)
+        below = next((i for i, source in enumerate(step.sources) if source.level > node.level), None)
+        return Joint(tuple(edges), tuple(gates) if any(gates) else (), below, rendered)
+
+    def forward(self, x: torch.Tensor) -> Outputs:
+        """Logits of every supervised node, the one that predicts first, and what guidance and rendering add."""
+        return self._outputs(x, self._steps, self.supervised)
 
     def main_output(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (b, k, *spatial) at full resolution, computing only the nodes and the head that these need."""
-        return self._logits(x, self._main_steps, self.supervised[:1])[0]
+        return self._outputs(x, self._main_steps, self.supervised[:1]).logits[0]
 
-    def _logits(self, x: torch.Tensor, steps: tuple[Step, ...], supervised: tuple[Node, ...]) -> list[torch.Tensor]:
+    def branch_outputs(self, x: torch.Tensor, nodes: Sequence[Node]) -> Outputs:
+        """The outputs of some of the supervised nodes, computing what these need."""
+        return self._outputs(x, walk(self.grid, nodes), nodes)
+
+    @property
+    def branches(self) -> tuple[Node, ...]:
+        """The supervised nodes of full resolution, the one that predicts first."""
+        return tuple(node for node in self.supervised if node.level == 0)
+
+    def _outputs(self, x: torch.Tensor, steps: tuple[Step, ...], supervised: Sequence[Node]) -> Outputs:
         if serves(x):
             x = channels_last(x)
-        features: dict[Node, torch.Tensor] = {}
-        logits: dict[Node, torch.Tensor] = {}
+        walked = _Walked()
         for step in steps:
-            features[step.node] = self._node(x, step, features)
+            name, features = node_name(step.node), self._node(x, step, walked)
+            walked.features[step.node] = features
             if step.node in supervised:
-                logits[step.node] = self.heads[node_name(step.node)](features[step.node])
+                walked.logits[step.node] = self.heads[name](features)
+            if name in self.guides:
+                walked.presence.append(self.guides[name](features))
             for node in step.released:
-                del features[node]
-        return [logits[node] for node in supervised]
+                del walked.features[node]
+        return Outputs(
+            logits=[walked.logits[node] for node in supervised],
+            presence=walked.presence,
+            points=[rendered.points for rendered in walked.rendered],
+            coarse=[rendered.coarse for rendered in walked.rendered],
+        )
 
-    def _node(self, x: torch.Tensor, step: Step, features: dict[Node, torch.Tensor]) -> torch.Tensor:
+    def _node(self, x: torch.Tensor, step: Step, walked: _Walked) -> torch.Tensor:
+        """What the node's block makes of all that arrives: sources on this grid, rendered features, gated."""
+        joint, features = self._joints[step.node], walked.features
         level = features.get(Node(step.node.level, 0))
         size = tuple(level.shape[2:]) if level is not None else ()
-        arriving = [self.edges[edge_name(s, step.node)](features[s], size) for s in step.sources]
+        arriving = [self.edges[n](features[s], size) for n, s in zip(joint.edges, step.sources, strict=True)]
+        if joint.rendered and joint.below is not None and level is not None:
+            deeper = features[step.sources[joint.below]]
+            rendered = self.renderers[node_name(step.node)](level, arriving[joint.below], deeper)
+            walked.rendered.append(rendered)
+            arriving.append(rendered.features)
+        if joint.gates and joint.below is not None:
+            signal = arriving[joint.below]
+            pairs = zip(joint.gates, arriving, strict=True)
+            arriving = [item if gate is None else self.gates[gate](item, signal) for gate, item in pairs]
         joined = torch.cat(arriving, dim=1) if len(arriving) > 1 else (arriving or [x])[0]
         result: torch.Tensor = self.nodes[node_name(step.node)](joined)
         return result
@@ -85,69 +149,19 @@ def node_name(node: Node) -> str:
     return f"{node.level}_{node.column}"
 
 
-def edge_name(source: Node, target: Node) -> str:
-    """The name of an edge in the state dict, such as 1_2_to_0_3."""
+def edge_name(source: Node, target: Node, shared: bool = False) -> str:
+    """The name of an edge in the state dict: 1_2_to_0_3, or 1_to_0 where the columns share one going up."""
+    if shared and source.level > target.level:
+        return f"{source.level}_to_{target.level}"
     return f"{node_name(source)}_to_{node_name(target)}"
 
 
-def walk(grid: Grid, outputs: tuple[Node, ...]) -> tuple[Step, ...]:
+def walk(grid: Grid, outputs: Iterable[Node]) -> tuple[Step, ...]:
     """The steps that lead to `outputs`, each node after its sources, features released after their last use."""
-    needed = set(outputs)
-    for node in reversed(grid.sources):
-        if node in needed:
-            needed.update(grid.sources[node])
-    order = [node for node in grid.sources if node in needed]
+    order = grid.needed(outputs)
     last_use = {node: node for node in order}
     for node in order:
         last_use.update(dict.fromkeys(grid.sources[node], node))
     return tuple(
         Step(node, grid.sources[node], tuple(source for source in order if last_use[source] == node)) for node in order
     )
-
-
-def _edge(row: NetworkRow, configuration: Configuration, source: Node, target: Node) -> Edge:
-    finer, coarser = sorted((source.level, target.level))
-    kind = UPS[row.up] if source.level > target.level else DOWNS[row.down] if finer < coarser else Same
-    return kind(
-        EdgeShape(
-            dimensions=configuration.dimensions,
-            source_channels=configuration.features[source.level],
-            target_channels=configuration.features[target.level],
-            factor=_factor(configuration, finer, coarser),
-            bias=row.up_bias,
-        )
-    )
-
-
-def _block(row: NetworkRow, configuration: Configuration, grid: Grid, node: Node, in_channels: int) -> nn.Module:
-    finer = [source.level for source in grid.sources[node] if source.level < node.level]
-    strided = row.down == "strided" and bool(finer)
-    return BLOCKS[row.block](
-        BlockShape(
-            dimensions=configuration.dimensions,
-            in_channels=in_channels,
-            out_channels=configuration.features[node.level],
-            kernel_size=configuration.kernel_sizes[node.level + (row.decoder_kernel_level if node.column else 0)],
-            stride=_factor(configuration, finer[0] if strided else node.level, node.level),
-            convolutions=configuration.convolutions_per_level,
-            bias=row.convolution_bias,
-            norm=row.norm,
-            activation=row.activation,
-        )
-    )
-
-
-def _head(row: NetworkRow, configuration: Configuration, node: Node, num_classes: int) -> nn.Module:
-    return OPERATORS[configuration.dimensions].convolution(
-        configuration.features[node.level],
-        num_classes,
-        row.head_kernel,
-        padding=row.head_kernel // 2,
-        bias=row.head_bias,
-    )
-
-
-def _factor(configuration: Configuration, finer: int, coarser: int) -> tuple[int, ...]:
-    """The product, on each axis, of the plan's strides from one level to a coarser one."""
-    strides = configuration.strides[finer:coarser]
-    return tuple(math.prod(stride[axis] for stride in strides) for axis in range(configuration.dimensions))

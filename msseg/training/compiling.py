@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from msseg.networks.outputs import Outputs
+
 _PROBE_STEPS = 3
 _WORTH_IT = 0.95
 _SECONDS_TO_PAY_BACK = 1800.0
@@ -27,7 +29,7 @@ def compiled_if_faster(
     device: torch.device,
     dtype: torch.dtype | None,
     report: Callable[[str], None],
-) -> Callable[[torch.Tensor], list[torch.Tensor]]:
+) -> Callable[[torch.Tensor], Outputs]:
     """The compiled network, or the network itself where compiling fails or gains under 5 %; reports which, once.
 
     `shape` is a batch's (b, c, *spatial). Weights, buffers and gradients are left as they were.
@@ -49,14 +51,14 @@ def compiled_if_faster(
 
 
 def _seconds_per_step(
-    forward: Callable[[torch.Tensor], list[torch.Tensor]],
+    forward: Callable[[torch.Tensor], Outputs],
     shape: tuple[int, ...],
     device: torch.device,
     dtype: torch.dtype | None,
 ) -> float:
     def step() -> None:
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            logits = forward(torch.zeros(shape, device=device))
+            logits = forward(torch.zeros(shape, device=device)).logits
         torch.stack([level.float().square().mean() for level in logits]).sum().backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)

@@ -63,7 +63,7 @@ def _seconds_of_second_step(
     for _ in range(2):
         start = clock()
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            logits = network(batch)
+            logits = network(batch).logits
         torch.stack([level.float().square().mean() for level in logits]).sum().backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)

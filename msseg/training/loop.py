@@ -179,8 +179,8 @@ def train_step(run: Run, batch: Batch) -> None:
     target = torch.from_numpy(batch.label).to(run.job.device, torch.int64, non_blocking=True)  # (b, *patch)
     run.network.train()
     with torch.autocast(run.job.device.type, dtype=run.dtype, enabled=run.dtype is not None):
-        logits = run.forward(image)
-    loss = run.loss(logits, target)
+        outputs = run.forward(image)
+    loss = run.loss(outputs, target)
     value = float(loss.detach())
     state.step += 1
     if math.isfinite(value) and _descend(run, loss):

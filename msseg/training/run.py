@@ -28,6 +28,7 @@ from msseg.errors import CheckpointError
 from msseg.losses.supervision import SupervisedLoss
 from msseg.losses.table import build_loss
 from msseg.networks.build import build_network
+from msseg.networks.outputs import Outputs
 from msseg.training.compiling import compiled_if_faster, worth_probing
 from msseg.training.fitting import fitted_width, measured_seconds_per_step
 from msseg.training.job import TrainingJob
@@ -46,7 +47,7 @@ class Run:
     configuration: Configuration
     network: nn.Module
     average: nn.Module | None
-    forward: Callable[[torch.Tensor], list[torch.Tensor]]
+    forward: Callable[[torch.Tensor], Outputs]
     optimiser: torch.optim.Optimizer
     loss: SupervisedLoss
     scaler: torch.amp.GradScaler

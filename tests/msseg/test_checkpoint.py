@@ -26,7 +26,7 @@ from planning.plan import Configuration, Plan
 
 @pytest.fixture
 def plan(make_plan: Callable[..., Plan], make_configuration: Callable[..., Configuration]) -> Plan:
-    return make_plan(make_configuration(convolutions_per_level=1))
+    return make_plan(make_configuration(encoder_convolutions=(1, 1), decoder_convolutions=(1,)))
 
 
 def weights(plan: Plan, seed: int = 0) -> dict[str, torch.Tensor]:

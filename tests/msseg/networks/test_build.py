@@ -129,7 +129,7 @@ def test_any_size_gives_logits_of_the_same_size_and_rounded_up_below(
 ) -> None:
     network = build_network(small("mss_unet", 3, anisotropic=True), in_channels=1, num_classes=3)
     with torch.no_grad():
-        full, half = network(torch.zeros(2, 1, *size))
+        full, half = network(torch.zeros(2, 1, *size)).logits
     assert full.shape == (2, 3, *size)
     assert half.shape == (2, 3, size[0], -(-size[1] // 2), -(-size[2] // 2))
 
@@ -137,7 +137,7 @@ def test_any_size_gives_logits_of_the_same_size_and_rounded_up_below(
 def test_any_size_works_in_2d_too(small: ConfigurationMaker) -> None:
     network = build_network(small("plain_unet", 2), in_channels=3, num_classes=2)
     with torch.no_grad():
-        full, half = network(torch.zeros(1, 3, 17, 10))
+        full, half = network(torch.zeros(1, 3, 17, 10)).logits
     assert (full.shape, half.shape) == ((1, 2, 17, 10), (1, 2, 9, 5))
 
 
@@ -146,7 +146,7 @@ def test_any_size_works_in_2d_too(small: ConfigurationMaker) -> None:
 def test_every_parameter_gets_a_gradient(name: str, dimensions: int, small: ConfigurationMaker) -> None:
     network = build_network(small(name, dimensions), in_channels=1, num_classes=3)
     x = torch.randn(1, 1, *(12,) * dimensions, generator=torch.Generator().manual_seed(1))
-    sum(level.square().mean() for level in network(x)).backward()
+    sum(level.square().mean() for level in network(x).logits).backward()
     for parameter_name, parameter in network.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
@@ -161,13 +161,13 @@ def test_main_output_is_the_first_level_and_runs_no_other_head(small: Configurat
     with torch.no_grad():
         main = network.main_output(x)
         assert calls == ["0_2"]
-        assert torch.equal(main, network(x)[0])
+        assert torch.equal(main, network(x).logits[0])
 
 
 def test_one_supervision_weight_gives_one_level_of_logits(small: ConfigurationMaker) -> None:
     plan = replace(small("plain_unet", 2), supervision_weights=(1.0,))
     network = build_network(plan, in_channels=1, num_classes=2)
-    assert len(network(torch.zeros(1, 1, 8, 8))) == 1
+    assert len(network(torch.zeros(1, 1, 8, 8)).logits) == 1
 
 
 def test_same_seed_gives_the_same_network_and_leaves_the_global_state_alone(small: ConfigurationMaker) -> None:

@@ -48,7 +48,8 @@ def plan(make_plan: Callable[..., Plan], make_configuration: Callable[..., Confi
         features=(4, 8, 8),
         strides=((2, 2, 2), (2, 2, 2)),
         kernel_sizes=((3, 3, 3), (3, 3, 3), (3, 3, 3)),
-        convolutions_per_level=1,
+        encoder_convolutions=(1, 1, 1),
+        decoder_convolutions=(1, 1),
         supervision_weights=(0.6, 0.4),
         batch_dice=True,
     )

@@ -1,0 +1,165 @@
+"""A network as data: its grid, its parts by name, its widths. What the names stand for lies in `msseg.networks`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from planning import rules
+from planning.errors import PlanError
+from planning.grids import GRIDS, HEADS, Grid, Node
+from planning.weights import SUPERVISION
+
+# The parts a row may name, by field.
+CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "grid": tuple(GRIDS),
+    "heads": tuple(HEADS),
+    "supervision": tuple(SUPERVISION),
+    "encoder": ("blocks", "vgg16", "resnet101"),
+    "encoder_block": ("plain", "residual", "recurrent", "vnet"),
+    "decoder_block": ("plain", "residual", "recurrent"),
+    "down": ("strided", "max_pool"),
+    "up": ("transposed", "transposed_norm", "linear", "nearest_convolution", "nearest_convolution_pair"),
+    "norm": ("none", "instance", "batch"),
+    "activation": ("relu", "leaky_relu", "prelu"),
+    "encoder_activation": ("relu", "leaky_relu", "prelu"),
+    "padding": ("zeros", "mirrored", "valid"),
+    "gate": ("none", "attention"),
+    "gate_per": ("node", "skip", "source"),
+    "gate_width": ("half", "half_at_least_32"),
+    "head": ("linear", "school"),
+    "level_targets": ("nearest", "max_pool", "area", "upsampled_logits"),
+    "guidance": ("none", "branches", "bottleneck"),
+    "points": ("none", "encoder", "upsampled"),
+}
+
+
+@dataclass(frozen=True)
+class NetworkRow:
+    """One network; dictionaries are by number of spatial dimensions, names are of `CHOICES`.
+
+    `encoder_depths` and `decoder_depths` count the convolutions (the blocks, where a block is residual) of each level,
+    their last entry standing for all deeper ones. `most_levels` None is as many as the patch allows. A decoder node on
+    level i has the kernel of level i + `decoder_kernel_level`; `encoder_kernel_edge` takes the place of 3 in the
+    encoder's. Heads have kernel `head_kernel` at full resolution and `low_head_kernel` below. `up_shared`: one upward
+    operator a level for all columns. `unified`: each source is convolved to the first level's width, and a decoder node
+    is as wide as all of these together. `dropout` acts on the two deepest levels. `level_targets` says how the labels
+    reach the coarser heads. `guidance` decides class presence on every branch or at the bottleneck; `points` refines
+    the encoder's or the upsampled features at chosen points. `reference_voxels` and `reference_memory_bytes` are the
+    planner's scale of memory.
+    """
+
+    name: str
+    title: str
+    year: int
+    source: str
+    base_features: int
+    feature_cap: dict[int, int]
+    grid: str = "plain"
+    heads: str = "last"
+    supervision: str = "mean"
+    batch_dice: str = "always"
+    most_levels: int | None = None
+    encoder: str = "blocks"
+    encoder_block: str = "plain"
+    decoder_block: str = "plain"
+    encoder_depths: tuple[int, ...] = (2,)
+    decoder_depths: tuple[int, ...] = (2,)
+    encoder_kernel_edge: int = 3
+    decoder_kernel_level: int = 0
+    down: str = "max_pool"
+    up: str = "linear"
+    up_shared: bool = False
+    up_bias: bool = True
+    unified: bool = False
+    convolution_bias: bool = True
+    norm: str = "batch"
+    activation: str = "relu"
+    encoder_activation: str = "relu"
+    padding: str = "zeros"
+    dropout: float = 0.0
+    gate: str = "none"
+    gate_per: str = "skip"
+    gate_width: str = "half"
+    head: str = "linear"
+    head_bias: bool = True
+    head_kernel: int = 1
+    low_head_kernel: int = 1
+    level_targets: str = "nearest"
+    guidance: str = "none"
+    points: str = "none"
+    point_count: int | None = None
+    counts_all_heads: bool = True
+    reference_voxels: dict[int, int] | None = None
+    reference_memory_bytes: int = rules.REFERENCE_MEMORY_BYTES
+
+    def features(self, levels: int, dimensions: int) -> tuple[int, ...]:
+        """Channels per level: doubled at each, up to the cap."""
+        cap = self.feature_cap[dimensions]
+        return tuple(min(self.base_features * 2**level, cap) for level in range(levels))
+
+    def node_features(self, features: tuple[int, ...], node: Node) -> int:
+        """Channels that a node writes, where `features` are the levels' widths."""
+        if self.unified and node.column:
+            return len(features) * features[0]
+        return features[node.level]
+
+    def build_grid(self, levels: int) -> Grid:
+        """The nodes and edges of this network at `levels` resolutions."""
+        return GRIDS[self.grid](levels)
+
+    def supervised(self, levels: int) -> tuple[Node, ...]:
+        """The nodes that carry a head, the one that predicts first."""
+        return HEADS[self.heads](levels)
+
+    def depths(self, levels: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The convolutions (blocks) of each level of the encoder and of the decoder, the bottleneck left out there."""
+        return _extended(self.encoder_depths, levels), _extended(self.decoder_depths, levels - 1)
+
+
+def _extended(depths: tuple[int, ...], levels: int) -> tuple[int, ...]:
+    return (*depths[:levels], *depths[-1:] * (levels - len(depths)))
+
+
+def with_options(row: NetworkRow, options: Mapping[str, Any]) -> NetworkRow:
+    """The row with single values replaced; PlanError names the option, what was found and what was expected."""
+    for name, value in options.items():
+        _check_option(row, name, value)
+    return replace(row, **options)
+
+
+def option_names() -> tuple[str, ...]:
+    """The fields that `with_options` may replace: names of parts, flags and numbers."""
+    fixed = ("name", "title", "source", "year")
+    scalar = ("str", "int", "bool", "float", "int | None")
+    fields = NetworkRow.__dataclass_fields__.values()
+    return tuple(field.name for field in fields if field.name not in fixed and field.type in scalar)
+
+
+def _check_option(row: NetworkRow, name: str, value: Any) -> None:
+    if name not in option_names():
+        raise PlanError(f"network option: found {name!r}, expected one of {', '.join(option_names())}.")
+    known = CHOICES.get(name)
+    if known is not None and value not in known:
+        raise PlanError(f"network option {name}: found {value!r}, expected one of {', '.join(known)}.")
+    kind = NetworkRow.__dataclass_fields__[name].type
+    if not _KINDS[str(kind)](value):
+        raise PlanError(f"network option {name}: found {value!r}, expected {kind}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+_KINDS = {
+    "str": lambda value: isinstance(value, str),
+    "bool": lambda value: isinstance(value, bool),
+    "float": lambda value: _is_number(value) and 0 <= value < 1,
+    "int": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
+    "int | None": lambda value: value is None or _is_count(value),
+}
