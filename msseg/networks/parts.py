@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from msseg.networks.blocks import BLOCKS, BlockShape
 from msseg.networks.edges import DOWNS, UPS, Edge, EdgeShape, MaxPool, Same
 from msseg.networks.heads import HEADS, HeadShape
+from msseg.networks.points import RENDERERS, RendererShape, rendering_source
 from planning.grids import Node
 from planning.network_row import NetworkRow
 from planning.plan import Configuration
@@ -95,11 +97,26 @@ class Parts:
 
     def is_rendered(self, node: Node) -> bool:
         """Whether the node refines features at chosen points."""
-        return False
+        return self.row.points != "none" and node.column > 0
 
     def renderer(self, node: Node) -> nn.Module:
-        """What refines a node's features at chosen points."""
-        raise NotImplementedError
+        """What refines a node's features at chosen points; PlanError where the grid does not bring what it needs."""
+        configuration, encoder = self.configuration, Node(node.level, 0)
+        below = rendering_source(self.row, node, len(configuration.features))
+        with torch.device("meta"):
+            upsampled = self.edge(below, node).out_channels
+        return RENDERERS[self.row.points](
+            RendererShape(
+                dimensions=configuration.dimensions,
+                encoder_channels=self._features(encoder),
+                upsampled_channels=upsampled,
+                deeper_channels=self._features(below),
+                width=configuration.features[node.level],
+                num_classes=self.num_classes,
+                cells_per_cell=math.prod(self._factor(0, node.level)),
+                point_count=self.row.point_count,
+            )
+        )
 
     def _features(self, node: Node) -> int:
         return self.row.node_features(self.configuration.features, node)
