@@ -227,7 +227,7 @@ def replace_cells(features: torch.Tensor, cells: torch.Tensor, values: torch.Ten
     shares = values / visits.gather(1, cells)[..., None].to(values.dtype)
     kept = flat.masked_fill(visits[:, None] > 0, 0)
     index = cells[:, None].expand(-1, flat.shape[1], -1)
-    return kept.scatter_add(2, index, shares.transpose(1, 2)).reshape(features.shape)
+    return kept.scatter_add_(2, index, shares.transpose(1, 2)).reshape(features.shape)
 
 
 def replace_distinct_cells(features: torch.Tensor, cells: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
