@@ -27,8 +27,9 @@ def class_sums(log_probabilities: torch.Tensor, target: torch.Tensor, power: int
     classes = range(log_probabilities.shape[1])
     axes = tuple(range(0 if batch else 1, target.ndim))
     known = target >= 0
-    probabilities = log_probabilities.exp()
-    each = [_one_class(probabilities[:, c], target == c, known, power, axes) for c in classes]
+    # Unbound rather than indexed: the way back stacks the classes once, instead of adding k full-size gradients.
+    planes = log_probabilities.exp().unbind(1)
+    each = [_one_class(planes[c], target == c, known, power, axes) for c in classes]
     intersection, predicted, reference = (torch.stack(sums, dim=-1) for sums in zip(*each, strict=True))
     shape = (1 if batch else target.shape[0], len(classes))
     return ClassSums(intersection.view(shape), predicted.view(shape), reference.view(shape))
@@ -57,11 +58,19 @@ def exponential_logarithmic_dice(sums: ClassSums, class_weights: torch.Tensor, g
     return (weights * terms).sum() / weights.sum().clamp(min=torch.finfo(terms.dtype).tiny)
 
 
+def class_dice(sums: ClassSums, smooth: float) -> torch.Tensor:
+    """(2Σpy + s) / (Σp^power + Σy + s) of each class, in the shape of the sums and in (0, 1] for s > 0."""
+    return (2 * sums.intersection + smooth) / (sums.predicted + sums.reference + smooth)
+
+
+def soft_dice(sums: ClassSums, smooth: float) -> torch.Tensor:
+    """`class_dice` averaged over the foreground classes (and samples), a scalar."""
+    return class_dice(sums, smooth)[:, 1:].mean()
+
+
 def negative_soft_dice(sums: ClassSums) -> torch.Tensor:
     """-(2Σpy + s) / (Σp + Σy + s), s = 1e-5, averaged over the foreground classes (and samples): in [-1, 0].
 
     `sums` with power 1. A class that neither the reference nor the prediction has counts as met, as in nnU-Net.
     """
-    numerator = 2 * sums.intersection[:, 1:] + _SMOOTH
-    denominator = sums.predicted[:, 1:] + sums.reference[:, 1:] + _SMOOTH
-    return -(numerator / denominator).mean()
+    return -soft_dice(sums, _SMOOTH)

@@ -5,6 +5,7 @@ import torch
 
 from msseg.losses import SupervisedLoss
 from msseg.losses.supervision import downscale_target
+from msseg.networks.outputs import Outputs
 
 
 def any_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -14,7 +15,7 @@ def any_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def test_levels_are_weighed_and_added() -> None:
     loss = SupervisedLoss(lambda logits, target: logits.mean(), weights=(0.5, 0.25))
     levels = [torch.full((1, 2, 4, 4), 2.0), torch.full((1, 2, 2, 2), 4.0)]
-    assert loss(levels, torch.zeros(1, 4, 4, dtype=torch.int64)) == 0.5 * 2 + 0.25 * 4
+    assert loss(Outputs(levels), torch.zeros(1, 4, 4, dtype=torch.int64)) == 0.5 * 2 + 0.25 * 4
 
 
 def test_level_of_weight_zero_is_never_looked_at() -> None:
@@ -23,13 +24,15 @@ def test_level_of_weight_zero_is_never_looked_at() -> None:
         return logits.mean()
 
     levels = [torch.ones(1, 2, 4, 4), torch.ones(1, 2, 2, 2)]
-    assert SupervisedLoss(refuse_small, weights=(1.0, 0.0))(levels, torch.zeros(1, 4, 4, dtype=torch.int64)) == 1
+    assert (
+        SupervisedLoss(refuse_small, weights=(1.0, 0.0))(Outputs(levels), torch.zeros(1, 4, 4, dtype=torch.int64)) == 1
+    )
 
 
 def test_number_of_levels_and_weights_must_agree() -> None:
     loss = SupervisedLoss(any_loss, weights=(1.0,))
     with pytest.raises(ValueError, match="2 levels"):
-        loss([torch.ones(1, 1, 2), torch.ones(1, 1, 1)], torch.zeros(1, 2, dtype=torch.int64))
+        loss(Outputs([torch.ones(1, 1, 2), torch.ones(1, 1, 1)]), torch.zeros(1, 2, dtype=torch.int64))
 
 
 def test_halved_target_takes_the_lower_of_two_equally_near_labels() -> None:

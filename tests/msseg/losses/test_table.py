@@ -6,7 +6,8 @@ import monai.losses
 import pytest
 import torch
 
-from msseg.losses import LOSSES, build_loss
+from msseg.losses import LOSSES, build_loss, region_targets
+from msseg.losses.table import Loss
 from planning.errors import PlanError
 
 EQUAL = (1.0, 1.0, 1.0)
@@ -21,6 +22,14 @@ def random_case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(2, 3, 4, 5, 6, generator=generator)
     return logits, torch.randint(0, 3, (2, 4, 5, 6), generator=generator)
+
+
+def loss_of_labels(name: str, weights: tuple[float, ...], batch_dice: bool) -> Loss:
+    """The loss as a function of logits and labels: of regions, each class is one."""
+    loss = build_loss(name, weights, batch_dice)
+    if name != "region_dice_bce":
+        return loss
+    return lambda logits, target: loss(logits, region_targets(target, [(0,), (1,), (2,)]))
 
 
 def test_exponential_logarithmic_dice_of_a_hand_worked_patch() -> None:
@@ -75,7 +84,7 @@ def test_dice_ce_takes_no_notice_of_the_class_weights() -> None:
 @pytest.mark.parametrize("batch_dice", [True, False])
 def test_ignored_voxels_count_as_if_they_were_not_there(name: str, batch_dice: bool) -> None:
     logits, target = random_case()
-    loss = build_loss(name, (0.2, 0.3, 0.5), batch_dice)
+    loss = loss_of_labels(name, (0.2, 0.3, 0.5), batch_dice)
     masked = target.clone()
     masked[:, 2:] = -1
     torch.testing.assert_close(loss(logits, masked), loss(logits[:, :, :2], target[:, :2]))
@@ -102,7 +111,7 @@ CASES = {
 def test_loss_and_gradient_are_finite(name: str, case: str, batch_dice: bool) -> None:
     logits, target = CASES[case](random_case()[1])
     logits = logits.clone().requires_grad_()
-    value = build_loss(name, (0.2, 0.3, 0.5), batch_dice)(logits, target)
+    value = loss_of_labels(name, (0.2, 0.3, 0.5), batch_dice)(logits, target)
     value.backward()
     assert value.isfinite()
     assert logits.grad is not None
@@ -121,7 +130,7 @@ def test_class_missed_entirely_still_gets_a_gradient_from_dice() -> None:
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_perfect_prediction_is_better_than_a_wrong_one(name: str) -> None:
     target = random_case()[1]
-    loss = build_loss(name, EQUAL, True)
+    loss = loss_of_labels(name, EQUAL, True)
     assert loss(perfect(target), target) < loss(perfect(target, 1.0), target) < loss(perfect(2 - target), target)
 
 
@@ -129,7 +138,7 @@ def test_perfect_prediction_is_better_than_a_wrong_one(name: str) -> None:
 def test_half_precision_logits_inside_autocast_are_summed_in_single_precision(name: str) -> None:
     logits, target = random_case()
     logits = logits.bfloat16()
-    loss = build_loss(name, EQUAL, True)
+    loss = loss_of_labels(name, EQUAL, True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = loss(logits, target)
     assert inside.dtype == torch.float32
