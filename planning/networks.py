@@ -137,9 +137,6 @@ NETWORKS: dict[str, NetworkRow] = {
     )
 }  # fmt: skip
 
-# The MSS U-Net is a 3D network; in 2D the plain U-Net is the one whose memory reference was measured.
-DEFAULT_NETWORKS: dict[int, str] = {2: PLAIN_UNET.name, 3: MSS_UNET.name}
-
 
 def network_row(name: str, options: Mapping[str, Any] | None = None) -> NetworkRow:
     """The row of the network called `name`, single values replaced by `options`; PlanError lists the known names."""

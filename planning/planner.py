@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from planning import reasons, rules
+from planning import choice, reasons, rules
 from planning.errors import PlanError
 from planning.fingerprint import Fingerprint, class_volumes_mm3
 from planning.network_row import NetworkRow
-from planning.networks import DEFAULT_NETWORKS, network_row
+from planning.networks import network_row
 from planning.normalisation import plan_channel
 from planning.plan import Configuration, Plan, Reason, validate_plan
 from planning.sizing import Size, Target, fit, low_resolution
@@ -26,8 +26,8 @@ GROW = ("patch", "batch")
 class Budget:
     """What training may use, and what more memory buys (one of `GROW`).
 
-    `network` names a row of the table; None is the default of each number of dimensions. `options` replace single values
-    of the row.
+    `network` names a row of the table; None leaves the choice to `planning.choice`. `options` replace single values of
+    the row.
     """
 
     memory_bytes: int = rules.REFERENCE_MEMORY_BYTES
@@ -39,13 +39,16 @@ class Budget:
 def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
     """The plan for a data set within a budget; the same input gives the same plan.
 
-    Volumes get the configurations "3d" (the default) and "2d", single slices "2d" alone. Raises PlanError for an
-    unknown network or growth, and for a budget that no patch fits.
+    Volumes get the configurations "3d" and "2d", single slices "2d" alone; `planning.choice` says which is the default
+    one and which network each has. Raises PlanError for an unknown network or growth, and for a budget that no patch
+    fits.
     """
     budget = _checked(budget or Budget())
     order, target = _target(fingerprint)
     planar = target.median_shape[0] == 1
-    decided = [_configuration(name, target, budget) for name in (["2d"] if planar else ["3d", "2d"])]
+    features = choice.measure(fingerprint, target)
+    default = choice.choose_configuration(features)
+    decided = [_configuration(name, target, budget, features) for name in (["2d"] if planar else ["3d", "2d"])]
     channels = tuple(
         plan_channel(name, statistics, fingerprint.relative_size_after_crop)
         for name, statistics in zip(fingerprint.channels, fingerprint.intensities, strict=True)
@@ -57,7 +60,7 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
         reasons.spacing(fingerprint, order, target),
         *(reasons.channel(index, channel, fingerprint) for index, channel in enumerate(channels)),
         reasons.class_weights(weights, volumes),
-        reasons.default_configuration(planar),
+        default,
         *(reason for _, configuration_reasons in decided for reason in configuration_reasons),
     ]
     plan = Plan(
@@ -67,7 +70,7 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
         axis_order=order,
         class_weights=weights,
         configurations={configuration.name: configuration for configuration, _ in decided},
-        default_configuration=decided[0][0].name,
+        default_configuration=default.decision,
         memory_bytes=budget.memory_bytes,
         reasons=tuple(why),
     )
@@ -101,11 +104,14 @@ def _target(fingerprint: Fingerprint) -> tuple[tuple[int, ...], Target]:
     return order, target
 
 
-def _configuration(name: str, volume: Target, budget: Budget) -> tuple[Configuration, list[Reason]]:
+def _configuration(
+    name: str, volume: Target, budget: Budget, features: choice.Features
+) -> tuple[Configuration, list[Reason]]:
     """One configuration and its reasons; "2d" drops the first axis, the coarsest."""
     dimensions = 2 if name == "2d" else 3
     target = _in_plane(volume) if dimensions == 2 else volume
-    row = network_row(budget.network or DEFAULT_NETWORKS[dimensions], budget.options)
+    network = choice.choose_network(features, name, budget.network)
+    row = network_row(network.decision, budget.options)
     size = fit(row, target, budget.memory_bytes, budget.grow)
     topology = size.topology
     levels = len(topology.kernel_sizes)
@@ -132,7 +138,9 @@ def _configuration(name: str, volume: Target, budget: Budget) -> tuple[Configura
         mirror_axes=tuple(range(dimensions)),
         network_options=dict(budget.options),
     )
-    return configuration, reasons.configuration(configuration, row, target, size, budget.memory_bytes, budget.grow)
+    return configuration, reasons.configuration(
+        configuration, row, network, target, size, budget.memory_bytes, budget.grow
+    )
 
 
 def _in_plane(volume: Target) -> Target:

@@ -100,21 +100,13 @@ def class_weights(weights: Sequence[float], volumes_mm3: Sequence[float] | None)
     return Reason("class_weights", decision, because, f"rule of this project, fitted to {_MSS}")
 
 
-def default_configuration(planar: bool) -> Reason:
-    """Why this configuration is trained when none is named."""
-    if planar:
-        return Reason("default_configuration", "2d", "the images are single slices", "rule of this project")
-    because = "the images are volumes, and context across slices helps"
-    return Reason("default_configuration", "3d", because, "rule of this project")
-
-
 def configuration(
-    plan: Configuration, row: NetworkRow, target: Target, size: Size, memory_bytes: int, grow: str
+    plan: Configuration, row: NetworkRow, network: Reason, target: Target, size: Size, memory_bytes: int, grow: str
 ) -> list[Reason]:
-    """Why each value of a configuration is what it is."""
+    """Why each value of a configuration is what it is; `network` says why it has this one."""
     place = f"configurations.{plan.name}"
     return [
-        Reason(f"{place}.network", *_network(plan, row)),
+        Reason(f"{place}.network", *_network(plan, row, network)),
         Reason(f"{place}.patch_size", *_patch(plan, target, size, memory_bytes, grow)),
         Reason(f"{place}.strides", *_strides(plan)),
         Reason(f"{place}.kernel_sizes", *_kernels(plan)),
@@ -130,11 +122,11 @@ def configuration(
 Words = tuple[str, str, str]
 
 
-def _network(plan: Configuration, row: NetworkRow) -> Words:
+def _network(plan: Configuration, row: NetworkRow, network: Reason) -> Words:
     decision = f"{row.title} ({row.name}), {len(plan.features)} levels of {', '.join(map(str, plan.features))} features"
     cap = row.feature_cap[plan.dimensions]
-    because = f"features start at {row.base_features}, double at each level and stop at {cap}"
-    return decision, because, row.source
+    because = f"{network.because}. Its features start at {row.base_features}, double at each level and stop at {cap}"
+    return decision, because, f"{network.source}; the network: {row.source}"
 
 
 def _patch(plan: Configuration, target: Target, size: Size, memory_bytes: int, grow: str) -> Words:
@@ -180,6 +172,7 @@ def _batch(plan: Configuration, size: Size, memory_bytes: int, grow: str) -> Wor
 _SUPERVISION = {
     "paired": ("full resolution first: 1, ½, ½, ¼, ¼, … normalised, the paper's .4, .2, .2, .1, .1 at any depth", _MSS),
     "halving": ("each coarser level weighs half, the coarsest nothing", "nnU-Net 2.8.1, nnUNetTrainer.py"),
+    "mean": ("every head weighs the same", "the papers of UNet++, UNet 3+, UNet# and ANU-Net"),
 }
 
 

@@ -60,6 +60,18 @@ LOW_RESOLUTION_SPACING_STEP: Final = 1.03
 # That stage is dropped where it saves less than this factor of voxels. nnU-Net.
 LOW_RESOLUTION_SMALLEST_GAIN: Final = 2.0
 
+# The choice of configuration and network.
+
+# With fewer slices a 3D network could halve their axis once at most, as the bottleneck keeps four of them. Rule of this
+# project.
+FEWEST_SLICES_TO_RELATE: Final = 4 * SMALLEST_FEATURE_EDGE
+# Targets are sparse up to this share of the image: a nodule of 30 mm takes 0.04 % of a chest scan of 350 x 350 x
+# 300 mm; KiTS19's kidneys and tumours take 1 %, BraTS' tumours 1.6 %, hippocampi 5 % (measured). Rule of this project.
+SPARSE_FOREGROUND_SHARE: Final = 1e-3
+# A target is small up to this diameter: what is larger is called a mass, no longer a nodule. Hansell et al. (2008),
+# Fleischner Society: glossary of terms for thoracic imaging.
+SMALL_OBJECT_MM: Final = 30.0
+
 # Normalisation.
 
 # Below this median share of the image after the nonzero crop, z-scores are computed inside the nonzero mask: the empty

@@ -4,7 +4,7 @@ import pytest
 
 from planning.errors import PlanError
 from planning.grids import GRIDS
-from planning.networks import DEFAULT_NETWORKS, NETWORKS, network_row
+from planning.networks import NETWORKS, network_row
 from planning.weights import SUPERVISION
 
 
@@ -18,10 +18,6 @@ def test_rows_name_known_grids_and_supervisions(name):
 def test_features_double_up_to_the_cap():
     assert network_row("mss_unet").features(6, 3) == (30, 60, 120, 240, 320, 320)
     assert network_row("plain_unet").features(6, 2) == (32, 64, 128, 256, 512, 512)
-
-
-def test_the_default_network_of_each_dimension_is_in_the_table():
-    assert DEFAULT_NETWORKS == {2: "plain_unet", 3: "mss_unet"}
 
 
 def test_an_unknown_name_lists_the_known_ones():
