@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from msseg.errors import CheckpointError, DatasetError
 from msseg.files import read_json
@@ -44,9 +47,18 @@ class Task:
         """The folder of the preprocessed cases of one configuration."""
         return self.preprocessed / f"cases_{configuration}"
 
-    def model(self, configuration: str, network: str) -> Path:
-        """The folder of a trained model, with one folder a fold in it."""
-        return self.models / f"{configuration}_{network}"
+    def model(self, configuration: str, network: str, options: Mapping[str, Any] | None = None) -> Path:
+        """The folder of a trained model, with one folder a fold in it.
+
+        A network's options are part of its name, such as 3d_unet_sharp-most_levels=2.
+        """
+        words = [f"{name}={_word(value)}" for name, value in sorted((options or {}).items())]
+        return self.models / "-".join([f"{configuration}_{network}", *words])
+
+
+def _word(value: Any) -> str:
+    """A value as in a file's name: text as it is, else as JSON has it."""
+    return value.replace(" ", "_") if isinstance(value, str) else json.dumps(value)
 
 
 def project_root(argument: str | os.PathLike[str] | None = None) -> Path:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +31,11 @@ from msseg.preprocessing.pipeline import preprocess_dataset
 from msseg.progress import progress
 from msseg.training.job import TrainingJob, TrainingResult
 from msseg.training.loop import train_fold
-from msseg.training.recipes import configured, default_recipe, recipe_named
+from msseg.training.overrides import overridden
+from msseg.training.recipes import Recipe, configured, default_recipe, recipe_named
 from msseg.training.validation import Segment
 from planning.fingerprint import fingerprint_from_json
+from planning.networks import NETWORKS, network_row
 from planning.plan import Configuration, Plan
 from planning.planner import Budget, make_plan
 
@@ -41,17 +44,28 @@ from planning.planner import Budget, make_plan
 class TrainingOptions:
     """What the user asks of training; None leaves the choice to the plan and to the recipe.
 
-    `budget_s` bounds all of it, the validation at the end included. `restart` forgets what was trained before.
+    `network_options` replace single values of the network's row, `overrides` those of the recipe. `encoder_weights` is
+    a file that a fresh training starts its encoder from. `budget_s` bounds all of it, the validation at the end
+    included. `restart` forgets what was trained before.
     """
 
     configuration: str | None = None
     network: str | None = None
+    network_options: Mapping[str, Any] = field(default_factory=dict)
+    encoder_weights: Path | None = None
     recipe: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     epochs: int | None = None
     budget_s: float | None = None
     seed: int = 0
     restart: bool = False
     group_by: str | None = None
+
+    def used_recipe(self) -> Recipe:
+        """The recipe, with what was overridden; MssegError names what does not exist or does not fit."""
+        has_budget = self.budget_s is not None
+        recipe = recipe_named(self.recipe) if self.recipe else default_recipe(has_budget)
+        return overridden(recipe, self.overrides)
 
 
 @dataclass(frozen=True)
@@ -100,36 +114,55 @@ def train(
     fold, PlanError for an unknown configuration, network or a plan that does not fit the preprocessed cases.
     """
     options = options or TrainingOptions()
+    options.used_recipe()
     workers = workers or default_workers()
     place = find_task(os.fspath(task), project_root(root))
-    plan = plan_for_network(place, load_plan(place), options.network, options.configuration)
+    plan = plan_for_network(place, load_plan(place), options.network, options.configuration, options.network_options)
     configuration = chosen_configuration(plan, options.configuration)
     names = prepared_cases(place, plan, configuration, workers, quiet)
-    model = place.model(configuration.name, configuration.network)
+    model = place.model(configuration.name, configuration.network, configuration.network_options)
     stop = stop or StopRequest()
-    job = _job(place, plan, configuration, names, str(fold), options, resolve_device(device), workers)
+    job = _job(place, model, plan, configuration, names, str(fold), options, resolve_device(device), workers)
     result = train_fold(job, segment_maker(job), stop, (lambda _line: None) if quiet else None)
     to_validate = result.complete and bool(job.split.validation)
     validation = validate_fold(place, job, workers, quiet, stop) if to_validate else None
     return TrainingReport(model, str(fold), result, validation, to_validate and validation is None)
 
 
-def plan_for_network(task: Task, plan: Plan, network: str | None, configuration: str | None = None) -> Plan:
-    """The plan, with the configurations of another network from the same fingerprint and budget where one is named.
+def plan_for_network(
+    task: Task,
+    plan: Plan,
+    network: str | None,
+    configuration: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Plan:
+    """The plan, with the configurations of another network from the same fingerprint and budget where one is asked for.
 
-    The plan stays as it is where `configuration` (None: its default) has that network already. Spacing, axis order and
-    normalisation stay in any case, so the preprocessed cases serve every network.
+    `options` replace single values of the network's row, beside those that the plan has for it already. The plan stays
+    as it is where `configuration` (None: its default) has that network and options. Spacing, axis order and
+    normalisation stay in any case, so the preprocessed cases serve every network. Raises PlanError for an unknown
+    network or option.
     """
-    if network is None or network == chosen_configuration(plan, configuration).network:
+    planned = chosen_configuration(plan, configuration)
+    name = network or planned.network
+    kept = planned.network_options if name == planned.network else {}
+    wanted = _telling_options(name, {**kept, **(options or {})})
+    if name == planned.network and wanted == _telling_options(name, kept):
         return plan
     fingerprint = fingerprint_from_json(read_json(task.fingerprint_path, DatasetError), str(task.fingerprint_path))
-    other = make_plan(fingerprint, Budget(plan.memory_bytes, network, _planned_growth(task)))
-    kept = {
-        name: replace(configuration, spacing_mm=plan.configurations[name].spacing_mm)
-        for name, configuration in other.configurations.items()
-        if name in plan.configurations
+    other = make_plan(fingerprint, Budget(plan.memory_bytes, name, _planned_growth(task), wanted))
+    replanned = {
+        key: replace(value, spacing_mm=plan.configurations[key].spacing_mm)
+        for key, value in other.configurations.items()
+        if key in plan.configurations
     }
-    return replace(plan, configurations=kept, reasons=other.reasons)
+    return replace(plan, configurations=replanned, reasons=other.reasons)
+
+
+def _telling_options(network: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that change the network's row, by name, so that each network has one description."""
+    network_row(network, options)
+    return {key: value for key, value in sorted(options.items()) if getattr(NETWORKS[network], key) != value}
 
 
 def prepared_cases(task: Task, plan: Plan, configuration: Configuration, workers: int, quiet: bool) -> tuple[str, ...]:
@@ -211,6 +244,7 @@ def segment_maker(job: TrainingJob) -> Callable[[nn.Module, Configuration], Segm
 
 def _job(
     place: Task,
+    model: Path,
     plan: Plan,
     configuration: Configuration,
     names: Sequence[str],
@@ -219,7 +253,7 @@ def _job(
     device: torch.device,
     workers: int,
 ) -> TrainingJob:
-    recipe = recipe_named(options.recipe) if options.recipe else default_recipe(options.budget_s is not None)
+    recipe = options.used_recipe()
     mirror_axes = configured(configuration, recipe, plan.axis_order).mirror_axes
     return TrainingJob(
         store=place.store(configuration.name),
@@ -228,12 +262,13 @@ def _job(
         split=split_of(ensure_splits(place, names, options.group_by), fold),
         fold=fold,
         recipe=recipe,
-        folder=place.model(configuration.name, configuration.network) / f"fold_{fold}",
+        folder=model / f"fold_{fold}",
         device=device,
         workers=workers,
         seed=options.seed,
         epochs=options.epochs,
         budget_s=options.budget_s,
         final_validation_cost=2.0 ** len(mirror_axes),
+        encoder_weights=options.encoder_weights,
         restart=options.restart,
     )

@@ -9,27 +9,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 from batchgenerators.transforms.abstract_transforms import AbstractTransform, Compose
 from batchgenerators.transforms.color_transforms import (
     BrightnessMultiplicativeTransform,
+    BrightnessTransform,
     ContrastAugmentationTransform,
     GammaTransform,
 )
 from batchgenerators.transforms.noise_transforms import GaussianBlurTransform, GaussianNoiseTransform
 from batchgenerators.transforms.resample_transforms import SimulateLowResolutionTransform
 from batchgenerators.transforms.spatial_transforms import MirrorTransform, SpatialTransform
+from batchgenerators.transforms.utility_transforms import OneOfTransformPerSample
 
 from msseg.errors import MssegError
 from msseg.training.sampling import PADDING_IMAGE, PADDING_LABEL
+from msseg.training.transforms import FoldDepth, GridElastic, QuarterTurn, RandomWindow, UnfoldDepth
 
 Range = tuple[float, float]
 
 # An elongated 2D patch turned further than this shows mostly padding.
 _ELONGATED = 1.5
 _ELONGATED_DEGREES = 15.0
+_GRID_POINTS = 3
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,11 @@ class Augmentation:
     """Probabilities per sample and ranges; a probability of 0 leaves the transform out.
 
     `rotation_degrees` holds for each axis in 3D, `rotation_degrees_in_plane` for 2D and dummy-2D patches. Blur and
-    low resolution touch each channel with probability one half, as in nnU-Net.
+    low resolution touch each channel with probability one half, as in nnU-Net. `shift` is the largest shift as a share
+    of the patch's edge; `quarter_turn` turns in the plane of the last two axes; `grid_elastic` displaces 3 × 3 (× 3)
+    points by `grid_share` of the edge, at most `grid_largest` voxels (standard deviations). `one_intensity` is the
+    probability of exactly one of three: each channel made brighter or darker for itself, by `colour_deviation`, all
+    alike, by `brightness_deviation`, or the contrast changed within `one_contrast_range`.
     """
 
     name: str
@@ -62,6 +68,15 @@ class Augmentation:
     inverted_gamma: float = 0.0
     gamma: float = 0.0
     gamma_range: Range = (0.7, 1.5)
+    shift: float = 0.0
+    quarter_turn: float = 0.0
+    grid_elastic: float = 0.0
+    grid_share: float = 10 / 256
+    grid_largest: float = 10.0
+    one_intensity: float = 0.0
+    colour_deviation: float = 0.25
+    brightness_deviation: float = 0.5
+    one_contrast_range: Range = (0.8, 1.2)
     mirror: bool = True
     image_order: int = 3
     label_order: int = 1
@@ -111,6 +126,22 @@ AUGMENTATIONS = {
             image_order=1,
             label_order=0,
         ),
+        # UNet#'s paper: RandomRotate90, Flip, OneOf(HSV, brightness, contrast), in its public code with probabilities
+        # 0.5, 0.5 and 1 and within a fifth of the range of 8-bit colours. Images here have a standard deviation of 1
+        # and any number of channels: decided are half a deviation for brightness, a quarter for a channel alone.
+        Augmentation(name="unet_sharp", quarter_turn=0.5, one_intensity=1.0),
+        # The U-Net school's paper: rotation, shift, horizontal flip, elastic on a 3 × 3 grid by 10 pixels (of 256, its
+        # first input; decided: less on smaller patches). Shift and 0.2 (decided: radians) are its base code's.
+        Augmentation(
+            name="unet_school",
+            rotation=1.0,
+            rotation_degrees=11.5,
+            rotation_degrees_in_plane=11.5,
+            shift=0.05,
+            grid_elastic=1.0,
+            image_order=1,
+            label_order=0,
+        ),
     )
 }
 
@@ -126,8 +157,16 @@ def read_size(augmentation: Augmentation, patch_size: Sequence[int], dummy_2d: b
     """The region to read around a patch so that a turned or shrunk patch is filled with image, not padding.
 
     At least the patch; each axis covers the patch turned in each plane by up to the largest angle, times the
-    largest scale. Elastic shifts of a few voxels are left to the padding. Dummy-2D leaves the first axis alone.
+    largest scale, and then shifted. Elastic shifts of a few voxels are left to the padding. Dummy-2D leaves the first
+    axis alone.
     """
+    size = list(_unshifted_size(augmentation, patch_size, dummy_2d))
+    for axis in range(int(dummy_2d), len(patch_size)):
+        size[axis] += 2 * round(augmentation.shift * patch_size[axis])
+    return tuple(size)
+
+
+def _unshifted_size(augmentation: Augmentation, patch_size: Sequence[int], dummy_2d: bool) -> tuple[int, ...]:
     free = range(1, len(patch_size)) if dummy_2d else range(len(patch_size))
     degrees = _rotation_degrees(augmentation, patch_size, dummy_2d) if augmentation.rotation else 0.0
     scale = max(augmentation.scaling_range[1], 1.0) if augmentation.scaling else 1.0
@@ -136,6 +175,8 @@ def read_size(augmentation: Augmentation, patch_size: Sequence[int], dummy_2d: b
         others = [patch_size[other] for other in free if other != axis]
         extent = max((_turned_extent(patch_size[axis], other, degrees) for other in others), default=patch_size[axis])
         size[axis] = max(patch_size[axis], math.ceil(extent * scale))
+    if augmentation.quarter_turn:
+        size[-2:] = [max(size[-2:])] * 2
     return tuple(size)
 
 
@@ -164,6 +205,9 @@ def build_transforms(
     steps: list[AbstractTransform] = []
     if dummy_2d:
         steps.append(FoldDepth())
+    if augmentation.shift:
+        steps.append(RandomWindow(_unshifted_size(augmentation, patch_size, dummy_2d)[int(dummy_2d) :]))
+    steps += _own_spatial(augmentation)
     steps.append(_spatial(augmentation, patch_size, dummy_2d))
     if dummy_2d:
         steps.append(UnfoldDepth(patch_size[0]))
@@ -200,6 +244,20 @@ def _spatial(augmentation: Augmentation, patch_size: Sequence[int], dummy_2d: bo
     )
 
 
+def _own_spatial(row: Augmentation) -> list[AbstractTransform]:
+    """The spatial transforms of ours whose probability is not 0, on the region that was read."""
+    candidates = (
+        (row.quarter_turn, QuarterTurn(row.quarter_turn)),
+        (
+            row.grid_elastic,
+            GridElastic(
+                _GRID_POINTS, row.grid_share, row.grid_largest, row.image_order, row.label_order, row.grid_elastic
+            ),
+        ),
+    )
+    return [transform for probability, transform in candidates if probability > 0]
+
+
 def _intensity(augmentation: Augmentation, dummy_2d: bool) -> list[AbstractTransform]:
     """The intensity transforms whose probability is not 0."""
     row = augmentation
@@ -222,28 +280,22 @@ def _intensity(augmentation: Augmentation, dummy_2d: bool) -> list[AbstractTrans
         ),
         (row.inverted_gamma, _gamma(row, inverted=True, probability=row.inverted_gamma)),
         (row.gamma, _gamma(row, inverted=False, probability=row.gamma)),
+        (row.one_intensity, _one_intensity(row)),
     )
     return [transform for probability, transform in candidates if probability > 0]
+
+
+def _one_intensity(row: Augmentation) -> AbstractTransform:
+    each = row.one_intensity
+    choices = [
+        BrightnessTransform(0, row.colour_deviation, per_channel=True, p_per_sample=each),
+        BrightnessTransform(0, row.brightness_deviation, per_channel=False, p_per_sample=each),
+        ContrastAugmentationTransform(row.one_contrast_range, per_channel=False, p_per_sample=each),
+    ]
+    return OneOfTransformPerSample(choices, ["data"])
 
 
 def _gamma(row: Augmentation, inverted: bool, probability: float) -> AbstractTransform:
     return GammaTransform(
         row.gamma_range, invert_image=inverted, per_channel=True, retain_stats=True, p_per_sample=probability
     )
-
-
-class FoldDepth(AbstractTransform):
-    """Makes the first spatial axis part of the channels, so that a 2D transform moves all slices alike."""
-
-    def __call__(self, **batch: np.ndarray) -> dict[str, Any]:
-        return {key: array.reshape(array.shape[0], -1, *array.shape[3:]) for key, array in batch.items()}
-
-
-class UnfoldDepth(AbstractTransform):
-    """Undoes FoldDepth for a first axis of `depth` voxels."""
-
-    def __init__(self, depth: int) -> None:
-        self.depth = depth
-
-    def __call__(self, **batch: np.ndarray) -> dict[str, Any]:
-        return {key: array.reshape(array.shape[0], -1, self.depth, *array.shape[2:]) for key, array in batch.items()}

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from msseg.networks.outputs import Outputs
+from msseg.training.probing import probe_step
 
 _PROBE_STEPS = 3
 _WORTH_IT = 0.95
@@ -56,15 +57,9 @@ def _seconds_per_step(
     device: torch.device,
     dtype: torch.dtype | None,
 ) -> float:
-    def step() -> None:
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            logits = forward(torch.zeros(shape, device=device)).logits
-        torch.stack([level.float().square().mean() for level in logits]).sum().backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    step()
+    batch = torch.zeros(shape, device=device)
+    probe_step(forward, batch, dtype)
     start = time.perf_counter()
     for _ in range(_PROBE_STEPS):
-        step()
+        probe_step(forward, batch, dtype)
     return (time.perf_counter() - start) / _PROBE_STEPS

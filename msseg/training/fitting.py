@@ -9,10 +9,11 @@ from dataclasses import replace
 import torch
 
 from msseg.networks.build import build_network
+from msseg.training.probing import probe_step
 from msseg.training.recipes import scaled_features
 from planning.plan import Configuration
 
-BASE_FEATURES = (8, 12, 16, 24)
+BASE_FEATURES = (8, 12, 16, 24, 32, 48)
 
 
 def fitted_width(
@@ -62,10 +63,6 @@ def _seconds_of_second_step(
     seconds = 0.0
     for _ in range(2):
         start = clock()
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            logits = network(batch).logits
-        torch.stack([level.float().square().mean() for level in logits]).sum().backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        probe_step(network, batch, dtype)
         seconds = clock() - start
     return seconds

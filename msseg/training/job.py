@@ -24,7 +24,8 @@ class TrainingJob:
     `epochs` takes the place of the recipe's; with `budget_s` (seconds, the final validation included) the schedule
     follows the clock, and only epochs that are given end training earlier. `final_validation_cost` is how much
     longer a case takes in the final prediction than with the `segment` used on the way (8 for mirroring on three
-    axes). `restart` forgets what was trained before. `compiled` None lets a probe decide where it can pay.
+    axes). `encoder_weights` is a file that a fresh training starts its encoder from. `restart` forgets what was trained
+    before. `compiled` None lets a probe decide where it can pay.
     """
 
     store: Path
@@ -40,6 +41,7 @@ class TrainingJob:
     epochs: int | None = None
     budget_s: float | None = None
     final_validation_cost: float = 1.0
+    encoder_weights: Path | None = None
     restart: bool = False
     compiled: bool | None = None
 

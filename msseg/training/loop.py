@@ -25,7 +25,8 @@ from msseg.training.curves import CURVES, draw_curves
 from msseg.training.epoch import end_epoch, measure_whole_volumes, training_share
 from msseg.training.job import MakeSegment, TrainingJob, TrainingResult
 from msseg.training.log import LOG
-from msseg.training.optimisers import set_learning_rate, update_average
+from msseg.training.optimisers import put_back, running_statistics, set_learning_rate, update_average
+from msseg.training.overrides import changes
 from msseg.training.prefetch import batches_in_order, request_sequence
 from msseg.training.recipes import recipe_to_json, training_patch
 from msseg.training.run import Run, prepare_forward, save_final, save_latest, start_run
@@ -173,11 +174,13 @@ def train_step(run: Run, batch: Batch) -> None:
     """One step of the optimiser; a loss or gradient that is not finite skips it and is counted."""
     state = run.state
     set_learning_rate(run.optimiser, learning_rate(run))
-    # Dropout draws from torch's global generator; a seed per step makes a resumed training draw the same.
+    # Dropout and point rendering draw from torch's global generator; a seed per step makes a resumed training draw the
+    # same.
     torch.manual_seed(_step_seed(run.job.seed, state.step))
     image = torch.from_numpy(batch.image).to(run.job.device, non_blocking=True)  # (b, c, *patch)
     target = torch.from_numpy(batch.label).to(run.job.device, torch.int64, non_blocking=True)  # (b, *patch)
     run.network.train()
+    statistics = running_statistics(run.network)
     with torch.autocast(run.job.device.type, dtype=run.dtype, enabled=run.dtype is not None):
         outputs = run.forward(image)
     loss = run.loss(outputs, target)
@@ -187,6 +190,7 @@ def train_step(run: Run, batch: Batch) -> None:
         state.losses.append(value)
         state.skipped_in_a_row = 0
     else:
+        put_back(run.network, statistics)
         _count_skipped(run, value)
 
 
@@ -234,6 +238,7 @@ def learning_rate(run: Run) -> float:
     """The rate of the next step."""
     recipe = run.job.recipe
     factor = SCHEDULES[recipe.schedule](training_share(run), recipe.warmup)
+    factor = recipe.final_rate + (1 - recipe.final_rate) * factor
     return recipe.learning_rate * factor * run.state.plateau.scale
 
 
@@ -314,7 +319,9 @@ def _announce(run: Run) -> None:
         "resume" if step else "start",
         fold=job.fold,
         recipe=recipe_to_json(job.recipe),
+        changed=changes(job.recipe),
         network=run.configuration.network,
+        network_options=dict(run.configuration.network_options),
         features=list(run.configuration.features),
         patch_size=list(training_patch(run.configuration, job.recipe)),
         batch_size=run.configuration.batch_size,

@@ -20,10 +20,15 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 def build_optimiser(
     name: str, network: nn.Module, learning_rate: float, weight_decay: float, options: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
-    """The optimiser over all parameters of the network; MssegError lists the known names."""
+    """The optimiser over all parameters of the network; MssegError lists the known names, or says what it refuses."""
     if name not in OPTIMISERS:
         raise MssegError(f"optimiser {name!r}: unknown. Known are: {', '.join(OPTIMISERS)}.")
-    return OPTIMISERS[name](network.parameters(), lr=learning_rate, weight_decay=weight_decay, **options)
+    try:
+        return OPTIMISERS[name](network.parameters(), lr=learning_rate, weight_decay=weight_decay, **options)
+    except (TypeError, ValueError) as problem:
+        raise MssegError(
+            f"optimiser {name}: refuses {dict(options)} ({problem}). Change the recipe's values."
+        ) from None
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -56,12 +61,28 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, learning_rate: float) ->
 def update_average(average: nn.Module, network: nn.Module, decay: float, updates: int) -> None:
     """Move `average` towards `network` by 1 - decay, faster at the start.
 
-    The decay grows as (1 + n) / (10 + n), so that the first, random weights are forgotten in a few steps.
+    The decay grows as (1 + n) / (10 + n), so that the first, random weights are forgotten in a few steps. A batch
+    norm's running statistics move like the weights that they belong to; what counts is copied.
     """
     ramped = min(decay, (1 + updates) / (10 + updates))
-    targets = [tensor for tensor in average.state_dict().values() if tensor.is_floating_point()]
-    sources = [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
-    torch._foreach_lerp_(targets, sources, 1 - ramped)
+    pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
+    moving = [(target, source) for target, source in pairs if target.is_floating_point()]
+    torch._foreach_lerp_([target for target, _ in moving], [source for _, source in moving], 1 - ramped)
+    for target, source in pairs:
+        if not target.is_floating_point():
+            target.copy_(source)
+
+
+def running_statistics(network: nn.Module) -> list[torch.Tensor]:
+    """Copies of what the forward pass in training changes beside gradients: the buffers of batch norms."""
+    return [buffer.clone() for buffer in network.buffers()]
+
+
+@torch.no_grad()
+def put_back(network: nn.Module, statistics: list[torch.Tensor]) -> None:
+    """Undo what a forward pass did to the buffers since `running_statistics`."""
+    for buffer, before in zip(network.buffers(), statistics, strict=True):
+        buffer.copy_(before)
 
 
 def learning_rate_of(optimiser: torch.optim.Optimizer) -> float:

@@ -18,11 +18,15 @@ _COLUMNS = 2  # the last axis of an array (z, y, x)
 class Recipe:
     """One way to train; `optimiser`, `schedule`, `loss` and `augmentation` name rows of their tables.
 
-    `warmup` is a share of the whole training. `supervision` is "plan" for the plan's level weights or "halving"
-    for 1, 1/2, 1/4, … with the coarsest left out. `average_decay` 0 keeps no moving average of the weights.
-    `batch_size` and `base_features`, where given, take the place of the plan's. With `fitted_steps` and a budget the
-    network is narrowed until so many steps fit. `patch_share` is the edge of the patches trained on as a share of the
-    plan's, which the prediction keeps. `mirrors` is "plan" for the plan's axes or "lateral" for left and right alone.
+    `warmup` is a share of the whole training, `final_rate` the share of the learning rate that a falling schedule ends
+    at. `loss_options` go to the loss; `presence_weight`, `point_weight` and `coarse_weight` weigh what networks with
+    guidance or point rendering learn beside it. `supervision` is "plan" for the plan's weights of the heads or
+    "halving" for 1, 1/2, 1/4, … by level with the coarsest left out. `average_decay` 0 keeps no moving average of the
+    weights. `batch_size` and `base_features`, where given, take the place of the plan's; `largest_batch` takes as many
+    patches as the plan's memory holds, up to so many. With `fitted_steps` and a budget the network is narrowed until so
+    many steps fit. `patch_share` is the edge of the patches trained on as a share of the plan's, which the prediction
+    keeps. `mirrors` is "plan" for the plan's axes, "lateral" for left and right of volumes alone, "horizontal" for left
+    and right of slices too, or "none"; prediction mirrors as training did.
     """
 
     name: str
@@ -33,7 +37,12 @@ class Recipe:
     loss: str
     augmentation: str
     optimiser_options: tuple[tuple[str, Any], ...] = ()
+    loss_options: tuple[tuple[str, float | str], ...] = ()
+    presence_weight: float = 1.0
+    point_weight: float = 1.0
+    coarse_weight: float = 1.0
     warmup: float = 0.0
+    final_rate: float = 0.0
     plateau: PlateauRule | None = None
     supervision: str = "plan"
     average_decay: float = 0.0
@@ -44,6 +53,7 @@ class Recipe:
     whole_volume_every: int = 25
     foreground_share: float = 0.33
     batch_size: int | None = None
+    largest_batch: int | None = None
     base_features: int | None = None
     fitted_steps: int | None = None
     patch_share: float = 1.0
@@ -53,6 +63,8 @@ class Recipe:
 RECIPES = {
     row.name: row
     for row in (
+        # The MSS U-Net's paper, and its public code for AMSGrad, the weight decay and the plateau's figures. Its batch
+        # of 8 is what its patch left room for, which here the plan decides.
         Recipe(
             name="mss",
             optimiser="adam",
@@ -64,6 +76,7 @@ RECIPES = {
             loss="exp_log_dice_ce",
             augmentation="mss",
         ),
+        # nnU-Net 2.8.1, nnUNetTrainer.py.
         Recipe(
             name="nnunet",
             optimiser="sgd",
@@ -99,6 +112,49 @@ RECIPES = {
             patch_share=0.85,
             mirrors="lateral",
         ),
+        # Render U-Net's paper, and for ANU-Net, whose paper from the same group names no optimiser. Printed: Adam, 1e-2
+        # to 1e-4, no augmentation, the stop. Decided: the cosine between, no weight decay, at most 100 epochs.
+        Recipe(
+            name="render",
+            optimiser="adam",
+            learning_rate=1e-2,
+            weight_decay=0.0,
+            schedule="cosine",
+            final_rate=1e-2,
+            plateau=PlateauRule(smoothing=0.0, factor=1.0, stop_patience=20, stop_threshold=0.0),
+            loss="hybrid",
+            augmentation="none",
+            mirrors="none",
+            epochs=100,
+        ),
+        # UNet#'s paper: all printed but the length of an epoch, there one pass over the data. Its 128 patches are of
+        # 96 × 96 pixels.
+        Recipe(
+            name="unet_sharp",
+            optimiser="adam",
+            learning_rate=1e-3,
+            weight_decay=1e-4,
+            schedule="cosine",
+            loss="sharp",
+            augmentation="unet_sharp",
+            largest_batch=128,
+            epochs=100,
+        ),
+        # The U-Net school's paper for its U-Net: printed are Adam, the rate, the epochs and steps, and the loss (its
+        # base code has plain binary cross entropy: loss=bce); the batch of 2 is its base code's.
+        Recipe(
+            name="unet_school",
+            optimiser="adam",
+            learning_rate=1e-4,
+            weight_decay=0.0,
+            schedule="constant",
+            loss="border_ce",
+            augmentation="unet_school",
+            batch_size=2,
+            mirrors="horizontal",
+            epochs=10,
+            steps_per_epoch=2000,
+        ),
     )
 }
 
@@ -124,7 +180,7 @@ def configured(configuration: Configuration, recipe: Recipe, axis_order: Sequenc
         configuration,
         batch_size=recipe.batch_size or configuration.batch_size,
         features=scaled_features(configuration.features, recipe.base_features),
-        supervision_weights=SUPERVISION[recipe.supervision](configuration.supervision_weights),
+        supervision_weights=SUPERVISION[recipe.supervision](configuration),
         mirror_axes=MIRRORS[recipe.mirrors](configuration, axis_order),
     )
 
@@ -138,16 +194,22 @@ def training_patch(configuration: Configuration, recipe: Recipe) -> tuple[int, .
     )
 
 
+def _columns(configuration: Configuration, axis_order: Sequence[int]) -> tuple[int, ...]:
+    """The columns of an image, along which medical scans and photographs run from side to side."""
+    first = len(axis_order) - configuration.dimensions
+    return tuple(axis for axis in configuration.mirror_axes if axis_order[first + axis] == _COLUMNS)
+
+
 def _lateral(configuration: Configuration, axis_order: Sequence[int]) -> tuple[int, ...]:
-    """The columns of a volume, along which medical scans run from side to side; images in 2D keep the plan's axes."""
-    if configuration.dimensions == 2:
-        return configuration.mirror_axes
-    return tuple(axis for axis in configuration.mirror_axes if axis_order[axis] == _COLUMNS)
+    """The columns of a volume; images in 2D keep the plan's axes."""
+    return configuration.mirror_axes if configuration.dimensions == 2 else _columns(configuration, axis_order)
 
 
 MIRRORS: dict[str, Callable[[Configuration, Sequence[int]], tuple[int, ...]]] = {
     "plan": lambda configuration, _axis_order: configuration.mirror_axes,
     "lateral": _lateral,
+    "horizontal": _columns,
+    "none": lambda _configuration, _axis_order: (),
 }
 
 
@@ -156,18 +218,26 @@ def scaled_features(planned: tuple[int, ...], base: int | None) -> tuple[int, ..
     return planned if base is None else tuple(min(base * 2**level, max(planned)) for level in range(len(planned)))
 
 
-def _halving(planned: tuple[float, ...]) -> tuple[float, ...]:
-    """Weights 1, 1/2, 1/4, … of the decoder levels, the coarsest 0 unless it is the only one; their sum is 1."""
-    count = len(planned)
-    raw = [0.5**level if level < count - 1 or count == 1 else 0.0 for level in range(count)]
+def _halving(configuration: Configuration) -> tuple[float, ...]:
+    """Weights 1, 1/2, 1/4, … of the heads by level, the coarsest level 0 unless it is the only one; their sum is 1.
+
+    Several heads of one level weigh the same.
+    """
+    heads = configuration.row.supervised(len(configuration.features))[: len(configuration.supervision_weights)]
+    coarsest = max(head.level for head in heads)
+    raw = [0.5**head.level if head.level < coarsest or coarsest == 0 else 0.0 for head in heads]
     return tuple(weight / sum(raw) for weight in raw)
 
 
-SUPERVISION = {"plan": lambda planned: planned, "halving": _halving}
+SUPERVISION: dict[str, Callable[[Configuration], tuple[float, ...]]] = {
+    "plan": lambda configuration: configuration.supervision_weights,
+    "halving": _halving,
+}
 
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     """The row as JSON, for the checkpoint and the log."""
     value = asdict(recipe)
-    value["optimiser_options"] = dict(recipe.optimiser_options)
+    for options in ("optimiser_options", "loss_options"):
+        value[options] = dict(value[options])
     return value

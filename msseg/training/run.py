@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +25,29 @@ from msseg.checkpoint import (
 )
 from msseg.devices import autocast_dtype
 from msseg.errors import CheckpointError
+from msseg.losses.level_targets import rarest_first
 from msseg.losses.supervision import SupervisedLoss
 from msseg.losses.table import build_loss
 from msseg.networks.build import build_network
 from msseg.networks.outputs import Outputs
 from msseg.training.compiling import compiled_if_faster, worth_probing
-from msseg.training.fitting import fitted_width, measured_seconds_per_step
+from msseg.training.encoder import start_encoder, weights_record
 from msseg.training.job import TrainingJob
 from msseg.training.log import LOG, append_entry
 from msseg.training.optimisers import build_optimiser, load_optimiser_tensors, optimiser_tensors
-from msseg.training.recipes import configured, recipe_to_json, training_patch
+from msseg.training.overrides import changes
+from msseg.training.recipes import Recipe, recipe_to_json, training_patch
 from msseg.training.state import TrainingState, state_from_json, state_to_json
+from msseg.training.trained_configuration import trained_configuration
 from planning.plan import Configuration
 
 
 @dataclass
 class Run:
-    """Everything that a training step touches; `clock` gives seconds, `report` shows a line to the user."""
+    """Everything that a training step touches; `clock` gives seconds, `report` shows a line to the user.
+
+    `encoder_weights` says which file the encoder started from, None where it began with random weights.
+    """
 
     job: TrainingJob
     configuration: Configuration
@@ -55,6 +61,7 @@ class Run:
     state: TrainingState
     clock: Callable[[], float]
     report: Callable[[str], None]
+    encoder_weights: Mapping[str, Any] | None = None
     session_start: float = 0.0
     elapsed_before_s: float = 0.0
     saved_at: float = 0.0
@@ -100,69 +107,63 @@ def start_run(job: TrainingJob, clock: Callable[[], float], report: Callable[[st
     checkpoint = load_checkpoint(latest) if latest.exists() else None
     if checkpoint is not None:
         _check_identity(job, checkpoint, latest)
-    configuration = _fresh_configuration(job, clock, report) if checkpoint is None else checkpoint.configuration
-    run = _fresh_run(job, configuration, clock, report, session_start)
+    configuration = trained_configuration(job, clock, report) if checkpoint is None else checkpoint.configuration
+    network = _fresh_network(job, configuration)
+    if checkpoint is not None:
+        origin = checkpoint.metadata.get("encoder_weights")
+    else:
+        origin = start_encoder(network, job.encoder_weights, report) if job.encoder_weights else None
+    run = _fresh_run(job, configuration, network, clock, report)
+    run.session_start = run.saved_at = session_start
+    run.encoder_weights = origin
     if checkpoint is not None:
         _restore(run, checkpoint, latest)
     return run
 
 
+def _fresh_network(job: TrainingJob, configuration: Configuration) -> nn.Module:
+    generator = torch.Generator().manual_seed(job.seed)
+    return build_network(configuration, len(job.plan.channels), len(job.plan.labels), generator).to(job.device)
+
+
 def _fresh_run(
     job: TrainingJob,
     configuration: Configuration,
+    network: nn.Module,
     clock: Callable[[], float],
     report: Callable[[str], None],
-    session_start: float,
 ) -> Run:
     """A run at its first step."""
-    generator = torch.Generator().manual_seed(job.seed)
-    network = build_network(configuration, len(job.plan.channels), len(job.plan.labels), generator).to(job.device)
-    dtype = autocast_dtype(job.device)
+    recipe, dtype = job.recipe, autocast_dtype(job.device)
+    options = dict(recipe.optimiser_options)
     return Run(
         job=job,
         configuration=configuration,
         network=network,
-        average=copy.deepcopy(network).eval() if job.recipe.average_decay else None,
+        average=copy.deepcopy(network).eval() if recipe.average_decay else None,
         forward=network,
-        optimiser=build_optimiser(
-            job.recipe.optimiser,
-            network,
-            job.recipe.learning_rate,
-            job.recipe.weight_decay,
-            dict(job.recipe.optimiser_options),
-        ),
-        loss=SupervisedLoss(
-            build_loss(job.recipe.loss, job.plan.class_weights, configuration.batch_dice),
-            configuration.supervision_weights,
-        ),
+        optimiser=build_optimiser(recipe.optimiser, network, recipe.learning_rate, recipe.weight_decay, options),
+        loss=_loss(recipe, configuration, job.plan.class_weights),
         scaler=torch.amp.GradScaler(job.device.type, enabled=dtype == torch.float16),
         dtype=dtype,
         state=TrainingState(),
         clock=clock,
         report=report,
-        session_start=session_start,
-        saved_at=session_start,
     )
 
 
-def _fresh_configuration(job: TrainingJob, clock: Callable[[], float], report: Callable[[str], None]) -> Configuration:
-    """The plan's configuration as the recipe changes it, narrowed where the budget is short."""
-    configuration = configured(job.plan.configurations[job.configuration_name], job.recipe, job.plan.axis_order)
-    if job.budget_s is None or job.recipe.fitted_steps is None:
-        return configuration
-
-    def seconds(candidate: Configuration) -> float:
-        channels, classes = len(job.plan.channels), len(job.plan.labels)
-        seen = replace(candidate, patch_size=training_patch(candidate, job.recipe))
-        return measured_seconds_per_step(seen, channels, classes, job.device, autocast_dtype(job.device), clock)
-
-    fitted = fitted_width(configuration, seconds, job.budget_s, job.recipe.fitted_steps)
-    if fitted.features != configuration.features:
-        report(
-            f"network of {fitted.features[0]} instead of {configuration.features[0]} features on its first level, "
-            f"so that about {job.recipe.fitted_steps} steps fit the budget"
-        )
-    return fitted
+def _loss(recipe: Recipe, configuration: Configuration, class_weights: Sequence[float]) -> SupervisedLoss:
+    """The recipe's loss at every head of the configuration, and what guidance and rendering learn by."""
+    loss = build_loss(recipe.loss, class_weights, configuration.batch_dice, dict(recipe.loss_options))
+    return SupervisedLoss(
+        loss,
+        configuration.supervision_weights,
+        level_targets=configuration.row.level_targets,
+        presence_weight=recipe.presence_weight,
+        point_weight=recipe.point_weight,
+        coarse_weight=recipe.coarse_weight,
+        class_order=rarest_first(class_weights),
+    )
 
 
 def prepare_forward(run: Run) -> None:
@@ -192,6 +193,10 @@ def _identity(job: TrainingJob) -> dict[str, Any]:
 def _check_identity(job: TrainingJob, checkpoint: Checkpoint, path: Path) -> None:
     found = checkpoint.metadata.get("identity", {})
     differing = [key for key, value in _identity(job).items() if found.get(key) != value]
+    if job.encoder_weights is not None and checkpoint.metadata.get("encoder_weights") != weights_record(
+        job.encoder_weights
+    ):
+        differing.append("encoder_weights")
     if differing:
         raise CheckpointError(
             f"{path}: a training with another {', '.join(differing)} than asked for now. Ask for the same again, "
@@ -240,4 +245,10 @@ def save_final(run: Run) -> Path:
 
 
 def _metadata(run: Run) -> dict[str, Any]:
-    return {"identity": _identity(run.job), "versions": versions(), "averaged": run.average is not None}
+    return {
+        "identity": _identity(run.job),
+        "changed": changes(run.job.recipe),
+        "encoder_weights": run.encoder_weights,
+        "versions": versions(),
+        "averaged": run.average is not None,
+    }

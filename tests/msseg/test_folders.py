@@ -85,6 +85,25 @@ def test_a_model_folder_alone_answers_to_its_task(tmp_path, word):
         find_model(tmp_path, "6")
 
 
+def test_a_networks_options_are_part_of_the_models_name_in_one_order(tmp_path):
+    make_task(tmp_path, "Kidneys")
+    task = find_task("Kidneys", tmp_path)
+    assert task.model("3d", "unet") == task.model("3d", "unet", {}) == tmp_path / "models" / "Kidneys" / "3d_unet"
+    one = task.model("2d", "unet", {"most_levels": 2, "encoder": "vgg16"})
+    other = task.model("2d", "unet", {"encoder": "vgg16", "most_levels": 2})
+    assert one == other
+    assert one.name == "2d_unet-encoder=vgg16-most_levels=2"
+    kinds = {"up_shared": True, "point_count": None, "dropout": 0.5, "batch_dice": "with low resolution"}
+    name = "3d_unet-batch_dice=with_low_resolution-dropout=0.5-point_count=null-up_shared=true"
+    assert task.model("3d", "unet", kinds).name == name
+
+
+def test_a_model_with_options_is_found_like_any_other(tmp_path):
+    folder = tmp_path / "models/Kidneys/3d_unet_sharp-most_levels=2"
+    write_json(folder / "fold_0/checkpoint_final.safetensors", {})
+    assert find_model(tmp_path, "Kidneys") == folder
+
+
 def test_the_root_is_the_argument_else_the_environment_else_a_folder_here(monkeypatch):
     monkeypatch.setenv("MSSEG_ROOT", "/data/root")
     assert project_root("/other") == Path("/other")

@@ -7,8 +7,7 @@ import torch
 
 from msseg.checkpoint import LATEST, load_checkpoint
 from msseg.interrupts import StopRequest
-from msseg.training import fitting
-from msseg.training import run as run_module
+from msseg.training import fitting, trained_configuration
 from msseg.training.fitting import fitted_width, measured_seconds_per_step
 from msseg.training.loop import train_fold
 
@@ -45,6 +44,12 @@ def test_a_width_that_memory_does_not_hold_takes_for_ever(plan, monkeypatch):
     assert seconds == float("inf")
 
 
+def test_a_network_of_wide_rows_has_its_steps_between_too(planned):
+    wide = replace(planned, features=(64, 128, 256))
+    fitted = fitted_width(wide, lambda candidate: float(candidate.features[0]), 500.0, steps=10)
+    assert fitted.features == (48, 96, 192)
+
+
 def test_a_network_that_is_narrow_already_stays(planned):
     narrow = replace(planned, features=(4, 8, 8))
     assert fitted_width(narrow, lambda candidate: 1e9, 1.0, steps=10) == narrow
@@ -66,10 +71,10 @@ def test_a_resumed_training_keeps_the_width_it_began_with(make_job, recipe, plan
 
     wide = replace(plan, configurations={"3d": replace(plan.configurations["3d"], features=(10, 16, 16))})
     job = make_job(plan=wide, recipe=replace(recipe, fitted_steps=10), budget_s=1000.0)
-    monkeypatch.setattr(run_module, "measured_seconds_per_step", lambda *_args: 1e6)
+    monkeypatch.setattr(trained_configuration, "measured_seconds_per_step", lambda *_args: 1e6)
     lines: list[str] = []
     train_fold(job, stop=Stop(), report=lines.append)
     assert "network of 8 instead of 10 features" in lines[0]
-    monkeypatch.setattr(run_module, "measured_seconds_per_step", lambda *_args: 0.0)
+    monkeypatch.setattr(trained_configuration, "measured_seconds_per_step", lambda *_args: 0.0)
     train_fold(job, stop=Stop(), report=lines.append)
     assert load_checkpoint(job.folder / LATEST).configuration.features == (8, 16, 16)

@@ -10,6 +10,8 @@ from msseg.training.optimisers import (
     learning_rate_of,
     load_optimiser_tensors,
     optimiser_tensors,
+    put_back,
+    running_statistics,
     set_learning_rate,
     update_average,
 )
@@ -65,10 +67,24 @@ def test_the_average_starts_fast_and_then_moves_by_its_decay():
     assert average.weight.item() == pytest.approx(0.95)
 
 
-def test_buffers_are_averaged_and_counters_left():
+def test_running_statistics_are_averaged_and_counters_copied():
     average, net = nn.BatchNorm1d(1), nn.BatchNorm1d(1)
     net.running_mean.fill_(1.0)
     net.num_batches_tracked.fill_(7)
     update_average(average, net, decay=0.5, updates=1000)
     assert average.running_mean.item() == pytest.approx(0.5)
-    assert average.num_batches_tracked.item() == 0
+    assert average.num_batches_tracked.item() == 7
+
+
+def test_what_a_forward_pass_did_to_running_statistics_is_undone():
+    net = nn.BatchNorm1d(1)
+    before = running_statistics(net)
+    net(torch.full((4, 1), float("nan")))
+    assert net.running_mean.isnan().all()
+    put_back(net, before)
+    assert (net.running_mean.item(), net.running_var.item(), net.num_batches_tracked.item()) == (0.0, 1.0, 0)
+
+
+def test_an_option_that_the_optimiser_does_not_have_is_an_error_that_names_it():
+    with pytest.raises(MssegError, match=r"sgd: refuses .*amsgrad"):
+        build_optimiser("sgd", nn.Linear(1, 1), 0.1, 0.0, {"amsgrad": True})

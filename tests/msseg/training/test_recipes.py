@@ -47,7 +47,7 @@ def test_a_budget_has_its_own_default():
 
 
 def test_an_unknown_recipe_lists_the_known_ones():
-    with pytest.raises(MssegError, match="mss, nnunet, budget"):
+    with pytest.raises(MssegError, match="mss, nnunet, budget, render, unet_sharp, unet_school"):
         recipe_named("adamax")
 
 
@@ -78,6 +78,56 @@ def test_lateral_mirrors_follow_the_columns_of_the_files_through_the_axis_order(
     assert configured(planned, replace(recipe, mirrors="plan")).mirror_axes == (0, 1, 2)
 
 
-def test_halving_leaves_the_coarsest_level_out():
-    assert SUPERVISION["halving"]((0.4, 0.2, 0.2, 0.2)) == pytest.approx((4 / 7, 2 / 7, 1 / 7, 0))
-    assert SUPERVISION["halving"]((1.0,)) == (1.0,)
+def test_horizontal_mirrors_follow_the_columns_in_slices_too(plan, recipe):
+    volume = replace(plan.configurations["3d"], mirror_axes=(0, 1, 2))
+    slices = replace(volume, dimensions=2, mirror_axes=(0, 1))
+    horizontal = replace(recipe, mirrors="horizontal")
+    assert configured(volume, horizontal, (1, 2, 0)).mirror_axes == (1,)
+    assert configured(slices, horizontal, (0, 1, 2)).mirror_axes == (1,)
+    assert configured(slices, horizontal, (1, 2, 0)).mirror_axes == (0,)
+    assert configured(slices, horizontal, (2, 0, 1)).mirror_axes == ()
+    assert configured(volume, replace(recipe, mirrors="none")).mirror_axes == ()
+
+
+def halved(configuration, network: str, weights: int) -> tuple[float, ...]:
+    """The halving weights of `network` on four levels, whose plan weighs so many heads."""
+    changed = replace(
+        configuration,
+        network=network,
+        features=(4, 8, 16, 32),
+        strides=((2, 2, 2),) * 3,
+        kernel_sizes=((3, 3, 3),) * 4,
+        supervision_weights=(1 / weights,) * weights,
+    )
+    return SUPERVISION["halving"](changed)
+
+
+def test_halving_goes_by_level_and_leaves_the_coarsest_out(plan):
+    planned = plan.configurations["3d"]
+    assert halved(planned, "mss_unet", 3) == pytest.approx((2 / 3, 1 / 3, 0))
+    assert halved(planned, "unet3p", 4) == pytest.approx((4 / 7, 2 / 7, 1 / 7, 0))
+    assert halved(planned, "unet", 1) == (1.0,)
+
+
+def test_halving_weighs_branches_of_one_level_alike(plan):
+    planned = plan.configurations["3d"]
+    assert halved(planned, "unet2p", 3) == pytest.approx((1 / 3,) * 3)
+    # X03, X02, X01 at full resolution, then X12, X21, X30.
+    expected = [weight / 3.75 for weight in (1, 1, 1, 0.5, 0.25, 0)]
+    assert halved(planned, "unet_sharp", 6) == pytest.approx(expected)
+
+
+def test_the_renders_rate_falls_along_a_cosine_to_a_hundredth():
+    row = recipe_named("render")
+    assert (row.learning_rate, row.learning_rate * row.final_rate) == (1e-2, pytest.approx(1e-4))
+    assert row.plateau is not None
+    assert (row.plateau.stop_patience, row.plateau.factor, row.plateau.smoothing) == (20, 1.0, 0.0)
+    assert (row.augmentation, row.mirrors) == ("none", "none")
+
+
+def test_the_sharp_and_the_schools_recipes_hold_their_papers_values():
+    sharp, school = recipe_named("unet_sharp"), recipe_named("unet_school")
+    assert (sharp.learning_rate, sharp.weight_decay, sharp.schedule) == (1e-3, 1e-4, "cosine")
+    assert (sharp.largest_batch, sharp.epochs, sharp.loss) == (128, 100, "sharp")
+    assert (school.learning_rate, school.schedule, school.batch_size) == (1e-4, "constant", 2)
+    assert (school.epochs, school.steps_per_epoch, school.loss) == (10, 2000, "border_ce")
