@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -15,7 +17,12 @@ _WINOGRAD_LEAST_DEPTH = 3
 
 
 class Convolution2d(nn.Conv2d):
-    """A 2D convolution; a point-wise one is a matrix product on the CPU."""
+    """A 2D convolution; a point-wise one is a matrix product on the CPU. Padding mode reflect takes any size."""
+
+    def _conv_forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        if self.padding_mode == "zeros":
+            return super()._conv_forward(x, weight, bias)
+        return F.conv2d(mirrored(x, _edges(self)), weight, bias, self.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if serves(x) and _pointwise(self):
@@ -26,12 +33,17 @@ class Convolution2d(nn.Conv2d):
 class Convolution3d(nn.Conv3d):
     """A 3D convolution; on the CPU a point-wise one is a matrix product, a 3×3×3 one of stride 1 Winograd's.
 
-    Where an instance norm follows (`norm_follows`), it takes the bias away again, so that without gradients the bias is
+    Padding mode reflect takes any size. Where an instance norm follows (`norm_follows`), it takes the bias away again, so that without gradients the bias is
     not added in the first place.
     """
 
     norm_follows = False
     _prepared: tuple[int, Filters] | None = None
+
+    def _conv_forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        if self.padding_mode == "zeros":
+            return super()._conv_forward(x, weight, bias)
+        return F.conv3d(mirrored(x, _edges(self)), weight, bias, self.stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not serves(x):
@@ -69,13 +81,31 @@ class TransposedConvolution3d(nn.ConvTranspose3d):
         return _spread(x, self.weight, self.bias) if serves(x) else super().forward(x)
 
 
+def mirrored(x: torch.Tensor, edges: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """`x` (b, c, *spatial) continued by its own reflection, edges[axis] voxels before and after, whatever its size.
+
+    The outermost voxel is not repeated; an axis of one voxel is.
+    """
+    for axis, ((before, after), length) in enumerate(zip(edges, x.shape[2:], strict=True), start=2):
+        if before or after:
+            period = max(2 * (length - 1), 1)
+            position = torch.arange(-before, length + after, device=x.device).remainder(period)
+            x = x.index_select(axis, torch.minimum(position, period - position) if length > 1 else 0 * position)
+    return x
+
+
+def _edges(convolution: nn.Conv2d | nn.Conv3d) -> list[tuple[int, int]]:
+    return [(int(edge), int(edge)) for edge in convolution.padding]
+
+
 def _pointwise(convolution: nn.Conv2d | nn.Conv3d) -> bool:
     return set(convolution.kernel_size) == {1} and set(convolution.stride) == {1}
 
 
 def _winograd(convolution: nn.Conv3d, x: torch.Tensor) -> bool:
     return (
-        set(convolution.kernel_size) == {3}
+        convolution.padding_mode == "zeros"
+        and set(convolution.kernel_size) == {3}
         and set(convolution.stride) == {1}
         and set(convolution.padding) == {1}
         and min(convolution.in_channels, convolution.out_channels) >= _WINOGRAD_LEAST_CHANNELS

@@ -9,18 +9,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from msseg.networks.convolutions import mirrored
 from msseg.networks.operators import OPERATORS
+from msseg.networks.units import ConvolutionUnit, UnitShape, norm_activation
 
 
 @dataclass(frozen=True)
 class EdgeShape:
-    """One edge between levels: channels of the source, channels of the target, and the factor on each axis."""
+    """One edge between levels: the factor on each axis, and the unit, from the source's channels to the target's.
 
-    dimensions: int
-    source_channels: int
-    target_channels: int
+    An edge uses of the unit what it needs: its kernel is the plan's on the target's level.
+    """
+
+    unit: UnitShape
     factor: tuple[int, ...]
-    bias: bool
 
 
 class Edge(nn.Module):
@@ -38,9 +40,10 @@ class Transposed(Edge):
 
     def __init__(self, shape: EdgeShape):
         super().__init__()
-        self.out_channels = shape.target_channels
-        self.convolution = OPERATORS[shape.dimensions].transposed_convolution(
-            shape.source_channels, shape.target_channels, shape.factor, stride=shape.factor, bias=shape.bias
+        unit = shape.unit
+        self.out_channels = unit.out_channels
+        self.convolution = OPERATORS[unit.dimensions].transposed_convolution(
+            unit.in_channels, unit.out_channels, shape.factor, stride=shape.factor, bias=unit.bias
         )
 
     def forward(self, x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
@@ -50,16 +53,65 @@ class Transposed(Edge):
         return result
 
 
+class TransposedNorm(Transposed):
+    """Up by a transposed convolution, then norm and activation."""
+
+    def __init__(self, shape: EdgeShape):
+        super().__init__(shape)
+        self.norm_activation = norm_activation(shape.unit)
+
+    def forward(self, x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+        result: torch.Tensor = self.norm_activation(super().forward(x, size))
+        return result
+
+
 class Linear(Edge):
     """Up by (bi- or tri-)linear interpolation, without parameters."""
 
     def __init__(self, shape: EdgeShape):
         super().__init__()
-        self.out_channels = shape.source_channels
-        self.mode = OPERATORS[shape.dimensions].interpolation
+        self.out_channels = shape.unit.in_channels
+        self.mode = OPERATORS[shape.unit.dimensions].interpolation
 
     def forward(self, x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
         return F.interpolate(x, size=size, mode=self.mode, align_corners=False)
+
+
+class NearestConvolution(Edge):
+    """Up to the nearest neighbour, then a convolution unit of the target's kernel."""
+
+    def __init__(self, shape: EdgeShape):
+        super().__init__()
+        self.out_channels = shape.unit.out_channels
+        self.unit = ConvolutionUnit(shape.unit)
+
+    def forward(self, x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+        result: torch.Tensor = self.unit(F.interpolate(x, size=size, mode="nearest"))
+        return result
+
+
+class NearestConvolutionPair(Edge):
+    """Up to the nearest neighbour, then a convolution over each voxel and the next, and an activation, no norm.
+
+    The kernel is 2 on the axes that go up, 1 on the others; behind the last voxel lies zero, or its mirror image.
+    """
+
+    def __init__(self, shape: EdgeShape):
+        super().__init__()
+        self.out_channels = shape.unit.out_channels
+        kernel = tuple(2 if factor > 1 else 1 for factor in shape.factor)
+        self.missing = tuple(edge - 1 for edge in kernel)
+        self.mirrors = shape.unit.padding != "zeros"
+        self.unit = ConvolutionUnit(shape.unit.but(kernel_size=kernel, padding="valid", norm="none"))
+
+    def forward(self, x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+        x = F.interpolate(x, size=size, mode="nearest")
+        if self.mirrors:
+            x = mirrored(x, [(0, edge) for edge in self.missing])
+        else:
+            x = F.pad(x, [edge for axis in reversed(self.missing) for edge in (0, axis)])
+        result: torch.Tensor = self.unit(x)
+        return result
 
 
 class MaxPool(Edge):
@@ -67,9 +119,9 @@ class MaxPool(Edge):
 
     def __init__(self, shape: EdgeShape):
         super().__init__()
-        self.out_channels = shape.source_channels
+        self.out_channels = shape.unit.in_channels
         self.factor = shape.factor
-        self.max_pool = OPERATORS[shape.dimensions].max_pool
+        self.max_pool = OPERATORS[shape.unit.dimensions].max_pool
 
     def forward(self, x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
         return self.max_pool(x, self.factor, ceil_mode=True)
@@ -80,11 +132,30 @@ class Same(Edge):
 
     def __init__(self, shape: EdgeShape):
         super().__init__()
-        self.out_channels = shape.source_channels
+        self.out_channels = shape.unit.in_channels
 
     def forward(self, x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
         return x
 
 
-UPS: dict[str, Callable[[EdgeShape], Edge]] = {"transposed": Transposed, "linear": Linear}
+class Unified(Edge):
+    """Another edge, then a convolution unit: every source arrives with the same number of channels."""
+
+    def __init__(self, edge: Edge, shape: UnitShape):
+        super().__init__()
+        self.out_channels = shape.out_channels
+        self.edge, self.unit = edge, ConvolutionUnit(shape.but(in_channels=edge.out_channels))
+
+    def forward(self, x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+        result: torch.Tensor = self.unit(self.edge(x, size))
+        return result
+
+
+UPS: dict[str, Callable[[EdgeShape], Edge]] = {
+    "transposed": Transposed,
+    "transposed_norm": TransposedNorm,
+    "linear": Linear,
+    "nearest_convolution": NearestConvolution,
+    "nearest_convolution_pair": NearestConvolutionPair,
+}
 DOWNS: dict[str, Callable[[EdgeShape], Edge]] = {"strided": Same, "max_pool": MaxPool}

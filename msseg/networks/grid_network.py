@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from msseg.networks.channels_last import channels_last, serves
+from msseg.networks.names import edge_name, node_name
 from msseg.networks.outputs import Outputs, Rendered
 from msseg.networks.parts import Parts
 from planning.grids import Grid, Node
@@ -70,22 +71,26 @@ class GridNetwork(nn.Module):
         """Make the modules of one node, those that other nodes share only once; their names."""
         node = step.node
         edges = [edge_name(source, node, parts.row.up_shared) for source in step.sources]
-        for name, source in zip(edges, step.sources, strict=True):
-            if name not in self.edges:
-                self.edges[name] = parts.edge(source, node)
-        channels = sum(self.edges[name].out_channels for name in edges)
+        arriving = [self._add_edge(parts, name, source, node) for name, source in zip(edges, step.sources, strict=True)]
+        below = next((i for i, source in enumerate(step.sources) if source.level > node.level), None)
+        gates = [parts.gate_name(source, node) for source in step.sources]
         rendered = parts.is_rendered(node)
         if rendered:
-            self.renderers[node_name(node)] = parts.renderer(node)
-            channels += self.renderers[node_name(node)].out_channels
-        gates = [parts.gate_name(source, node) for source in step.sources]
-        gates += [parts.gate_name(None, node)] if rendered else []
-        for name in filter(None, gates):
-            if name not in self.gates:
-                self.gates[name] = parts.gate(node)
-        self.nodes[node_name(node)] = parts.block(node, channels)
-        below = next((i for i, source in enumerate(step.sources) if source.level > node.level), None)
+            renderer = parts.renderer(node)
+            self.renderers[node_name(node)] = renderer
+            arriving.append(int(renderer.out_channels))
+            gates.append(parts.gate_name(None, node))
+        for name, channels in zip(gates, arriving, strict=True):
+            if name and name not in self.gates and below is not None:
+                self.gates[name] = parts.gate(node, channels, arriving[below])
+        self.nodes[node_name(node)] = parts.block(node, sum(arriving))
         return Joint(tuple(edges), tuple(gates) if any(gates) else (), below, rendered)
+
+    def _add_edge(self, parts: Parts, name: str, source: Node, target: Node) -> int:
+        """The channels that arrive over an edge, which is made where no other node has made it."""
+        edge = self.edges[name] if name in self.edges else parts.edge(source, target)
+        self.edges[name] = edge
+        return int(edge.out_channels)
 
     def forward(self, x: torch.Tensor) -> Outputs:
         """Logits of every supervised node, the one that predicts first, and what guidance and rendering add."""
@@ -142,18 +147,6 @@ class GridNetwork(nn.Module):
         joined = torch.cat(arriving, dim=1) if len(arriving) > 1 else (arriving or [x])[0]
         result: torch.Tensor = self.nodes[node_name(step.node)](joined)
         return result
-
-
-def node_name(node: Node) -> str:
-    """The name of a node in the state dict, such as 0_3."""
-    return f"{node.level}_{node.column}"
-
-
-def edge_name(source: Node, target: Node, shared: bool = False) -> str:
-    """The name of an edge in the state dict: 1_2_to_0_3, or 1_to_0 where the columns share one going up."""
-    if shared and source.level > target.level:
-        return f"{source.level}_to_{target.level}"
-    return f"{node_name(source)}_to_{node_name(target)}"
 
 
 def walk(grid: Grid, outputs: Iterable[Node]) -> tuple[Step, ...]:

@@ -24,10 +24,11 @@ class Operators:
     convolution: Callable[..., nn.Module]
     transposed_convolution: Callable[..., nn.Module]
     max_pool: Callable[..., torch.Tensor]
+    average_pool: Callable[..., torch.Tensor]
     interpolation: str
 
 
 OPERATORS = {
-    2: Operators(Convolution2d, TransposedConvolution2d, F.max_pool2d, "bilinear"),
-    3: Operators(Convolution3d, TransposedConvolution3d, F.max_pool3d, "trilinear"),
+    2: Operators(Convolution2d, TransposedConvolution2d, F.max_pool2d, F.avg_pool2d, "bilinear"),
+    3: Operators(Convolution3d, TransposedConvolution3d, F.max_pool3d, F.avg_pool3d, "trilinear"),
 }

@@ -10,12 +10,19 @@ import torch
 from torch import nn
 
 from msseg.networks.blocks import BLOCKS, BlockShape
-from msseg.networks.edges import DOWNS, UPS, Edge, EdgeShape, MaxPool, Same
+from msseg.networks.edges import DOWNS, UPS, Edge, EdgeShape, MaxPool, Same, Unified
+from msseg.networks.gates import GATE_WIDTHS, GATES, GateShape
 from msseg.networks.heads import HEADS, HeadShape
+from msseg.networks.names import gate_name
 from msseg.networks.points import RENDERERS, RendererShape, rendering_source
+from msseg.networks.units import UnitShape
 from planning.grids import Node
 from planning.network_row import NetworkRow
 from planning.plan import Configuration
+
+# The edge of a plan's kernels that a row may ask to be another.
+_PLAN_EDGE = 3
+_LEVELS_WITH_DROPOUT = 2
 
 
 @dataclass(frozen=True)
@@ -29,43 +36,34 @@ class Parts:
 
     def edge(self, source: Node, target: Node) -> Edge:
         """What brings a source's features to its target's grid."""
-        finer, coarser = sorted((source.level, target.level))
-        shape = EdgeShape(
-            dimensions=self.configuration.dimensions,
-            source_channels=self._features(source),
-            target_channels=self.configuration.features[target.level],
-            factor=self._factor(finer, coarser),
-            bias=self.row.up_bias,
-        )
+        row, finer, coarser = self.row, *sorted((source.level, target.level))
+        unit = self._unit(target).but(in_channels=self._features(source), bias=row.up_bias)
+        shape = EdgeShape(unit, self._factor(finer, coarser))
         if source.level > target.level:
-            return UPS[self.row.up](shape)
-        if source.level == target.level:
-            return Same(shape)
-        return MaxPool(shape) if target.column else DOWNS[self.row.down](shape)
+            edge = UPS[row.up](shape)
+        elif source.level == target.level:
+            edge = Same(shape)
+        else:
+            edge = MaxPool(shape) if target.column else DOWNS[row.down](shape)
+        if row.unified and target.column:
+            width = self.configuration.features[0]
+            return Unified(edge, unit.but(out_channels=width, bias=row.convolution_bias))
+        return edge
 
     def block(self, node: Node, channels: int) -> nn.Module:
         """The convolutions of a node that `channels` channels arrive at; 0 at the first one, which takes the image."""
         row, configuration, level = self.row, self.configuration, node.level
+        if node.column:
+            kind, depths = row.decoder_block, configuration.decoder_convolutions
+        else:
+            kind, depths = row.encoder_block, configuration.encoder_convolutions
         strided = row.down == "strided" and node.column == 0 and level > 0
-        kinds, depths = (
-            (row.decoder_block, configuration.decoder_convolutions)
-            if node.column
-            else (row.encoder_block, configuration.encoder_convolutions)
+        unit = self._unit(node).but(
+            in_channels=channels or self.in_channels,
+            out_channels=self._features(node),
+            stride=self._factor(level - 1 if strided else level, level),
         )
-        return BLOCKS[kinds](
-            BlockShape(
-                dimensions=configuration.dimensions,
-                in_channels=channels or self.in_channels,
-                out_channels=self._features(node),
-                kernel_size=configuration.kernel_sizes[level + (row.decoder_kernel_level if node.column else 0)],
-                stride=self._factor(level - 1 if strided else level, level),
-                convolutions=depths[level],
-                bias=row.convolution_bias,
-                norm=row.norm,
-                activation=row.activation if node.column else row.encoder_activation,
-                is_input=not channels,
-            )
-        )
+        return BLOCKS[kind](BlockShape(unit, depths[level], is_input=not channels, dropout=self._dropout(node)))
 
     def head(self, node: Node) -> nn.Module:
         """What turns a node's features into logits."""
@@ -76,16 +74,24 @@ class Parts:
                 num_classes=self.num_classes,
                 kernel=self.row.low_head_kernel if node.level else self.row.head_kernel,
                 bias=self.row.head_bias,
+                level_kernel=self.configuration.kernel_sizes[node.level],
+                padding=self.row.padding,
             )
         )
 
     def gate_name(self, source: Node | None, node: Node) -> str | None:
         """The name of the gate on a source (None: the rendered features) of a decoder node; None where there is none."""
-        return None
+        same_level = source is None or source.level == node.level
+        if self.row.gate == "none" or not node.column or not same_level:
+            return None
+        return gate_name(source, node, self.row.gate_per)
 
-    def gate(self, node: Node) -> nn.Module:
+    def gate(self, node: Node, feature_channels: int, signal_channels: int) -> nn.Module:
         """The gate of what arrives at a node from its own level."""
-        raise NotImplementedError
+        width = GATE_WIDTHS[self.row.gate_width](self.configuration.features[node.level])
+        return GATES[self.row.gate](
+            GateShape(self.configuration.dimensions, feature_channels, signal_channels, width, self.row.norm)
+        )
 
     def guided(self, supervised: Sequence[Node]) -> tuple[Node, ...]:
         """The nodes that decide which classes are present."""
@@ -117,6 +123,29 @@ class Parts:
                 point_count=self.row.point_count,
             )
         )
+
+    def _unit(self, node: Node) -> UnitShape:
+        """A convolution on a node's level, as wide as the level and as the row's encoder or decoder has it."""
+        row, configuration = self.row, self.configuration
+        kernel = configuration.kernel_sizes[node.level + (row.decoder_kernel_level if node.column else 0)]
+        if not node.column:
+            kernel = tuple(row.encoder_kernel_edge if edge == _PLAN_EDGE else edge for edge in kernel)
+        return UnitShape(
+            dimensions=configuration.dimensions,
+            in_channels=configuration.features[node.level],
+            out_channels=configuration.features[node.level],
+            kernel_size=kernel,
+            stride=(1,) * configuration.dimensions,
+            bias=row.convolution_bias,
+            norm=row.norm,
+            activation=row.activation if node.column else row.encoder_activation,
+            padding=row.padding,
+        )
+
+    def _dropout(self, node: Node) -> float:
+        """The probability of dropout behind a node: the row's on the encoder's two deepest levels."""
+        deep = node.level >= len(self.configuration.features) - _LEVELS_WITH_DROPOUT
+        return self.row.dropout if deep and not node.column else 0.0
 
     def _features(self, node: Node) -> int:
         return self.row.node_features(self.configuration.features, node)

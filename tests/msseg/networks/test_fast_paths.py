@@ -14,7 +14,8 @@ from msseg.networks.convolutions import (
     TransposedConvolution2d,
     TransposedConvolution3d,
 )
-from msseg.networks.norm_activation import InstanceNormLeakyReLU
+from msseg.networks.norm_activation import InstanceNormActivation
+from msseg.networks.units import UnitShape
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -66,8 +67,8 @@ def test_without_gradients_the_transformed_weight_follows_every_change_of_the_we
 
 
 def test_without_gradients_a_bias_before_a_norm_changes_nothing() -> None:
-    shape = BlockShape(3, 8, 8, (3, 3, 3), (1, 1, 1), 2, bias=True, norm="instance", activation="leaky_relu")
-    block = plain_block(shape).double()
+    unit = UnitShape(3, 8, 8, (3, 3, 3), (1, 1, 1), bias=True, norm="instance", activation="leaky_relu")
+    block = plain_block(BlockShape(unit, convolutions=2)).double()
     x = random(1, 8, 5, 4, 6)
     with torch.no_grad():
         fast = block(x)
@@ -110,13 +111,13 @@ def test_transposed_convolutions_equal_the_stock_ones(bias: bool) -> None:
 def test_norm_with_activation_equals_the_two_stock_modules(spatial: tuple[int, ...]) -> None:
     norm = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[len(spatial)]
     reference = nn.Sequential(norm(4, eps=1e-5, affine=True), nn.LeakyReLU(0.01)).double()
-    assert_same(InstanceNormLeakyReLU(4), reference, random(2, 4, *spatial) + 3)
+    assert_same(InstanceNormActivation(4, 0.01), reference, random(2, 4, *spatial) + 3)
 
 
 def test_norm_keeps_its_digits_where_the_mean_is_far_from_zero() -> None:
     x = random(1, 2, 40, 40, 40) + 1000
     exact = torch.nn.functional.leaky_relu(torch.nn.functional.instance_norm(x, eps=1e-5), 0.01)
-    assert (InstanceNormLeakyReLU(2)(x.float()) - exact).abs().max() < 1e-3
+    assert (InstanceNormActivation(2, 0.01)(x.float()) - exact).abs().max() < 1e-3
 
 
 def test_fast_paths_stand_aside_for_autocast_and_half_precision() -> None:
