@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from msseg.commands.values import byte_size, device_name, positive_int
+from msseg.commands.values import byte_size, device_name, key_value, positive_int
 from msseg.errors import MssegError
 
 EXIT_DONE = 0
@@ -99,12 +100,37 @@ def add_unused_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_planning(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--memory", type=byte_size, metavar="SIZE", help="what training may take (default: 8GB)")
+    parser.add_argument(
+        "--memory",
+        type=byte_size,
+        metavar="SIZE",
+        help="what training may take (default: 8GB; resenc_l 24GB, resenc_xl 40GB)",
+    )
+    add_network(parser)
+    parser.add_argument("--grow", choices=("patch", "batch"), help="what more memory buys (default: patch)")
+
+
+def add_network(parser: argparse.ArgumentParser, default: str = "the planner's choice") -> None:
+    """`--network`, `--network-option` and `--encoder`; `network_options` reads the last two."""
+    from planning.network_row import CHOICES
     from planning.networks import NETWORKS
 
-    listed = ", ".join(NETWORKS)
-    parser.add_argument("--network", help=f"network to plan for: {listed} (default: the planner's choice)")
-    parser.add_argument("--grow", choices=("patch", "batch"), help="what more memory buys (default: patch)")
+    parser.add_argument("--network", metavar="NAME", help=f"{', '.join(NETWORKS)} (default: {default})")
+    parser.add_argument(
+        "--network-option",
+        type=key_value,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value in the network's row, such as heads=last; may be given again",
+    )
+    parser.add_argument("--encoder", metavar="NAME", help=f"{', '.join(CHOICES['encoder'])} (default: the network's)")
+
+
+def network_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `--network-option` and `--encoder` replace in the network's row; the last word on a value counts."""
+    options = dict(arguments.network_option)
+    return options if arguments.encoder is None else {**options, "encoder": arguments.encoder}
 
 
 def add_group_by(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ EPILOG = """\
 examples:
   msseg_plan --fingerprint fingerprint.json --memory 16GB --explain
   msseg_plan --fingerprint fingerprint.json --network plain_unet -o plan.json
+  msseg_plan --fingerprint fingerprint.json --network unet_sharp --encoder vgg16 --network-option heads=last
   msseg_plan --fingerprint fingerprint.json --memory 32GB --grow batch -o plan.json
 """
 
@@ -45,6 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
         memory_bytes=arguments.memory or default.memory_bytes,
         network=arguments.network or default.network,
         grow=arguments.grow or default.grow,
+        options=console.network_options(arguments),
     )
     plan = make_plan(fingerprint, budget)
     if arguments.output is not None:

@@ -11,6 +11,7 @@ examples:
   msseg_plan_and_preprocess /data/Task04_Hippocampus
   msseg_plan_and_preprocess Task04_Hippocampus --check-only
   msseg_plan_and_preprocess 4 --memory 16GB --explain
+  msseg_plan_and_preprocess 4 --network unet_sharp --network-option guidance=branches
 """
 
 
@@ -44,6 +45,7 @@ def _run(arguments: argparse.Namespace) -> int:
         options=PlanningOptions(
             memory_bytes=arguments.memory,
             network=arguments.network,
+            network_options=console.network_options(arguments),
             grow=arguments.grow,
             group_by=arguments.group_by,
             check_only=arguments.check_only,

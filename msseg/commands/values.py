@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import re
 
 
@@ -30,6 +32,23 @@ def distance_mm(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text}: expected a distance in mm, such as 1.5")
     return value
+
+
+def key_value(text: str) -> tuple[str, str | int | float | bool | None]:
+    """The name and the value of `KEY=VALUE`: true, false, null, a number, else a text."""
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not key or not equals or not value:
+        raise argparse.ArgumentTypeError(f"{text}: expected KEY=VALUE, such as heads=last")
+    return key, _scalar(value)
+
+
+def _scalar(text: str) -> str | int | float | bool | None:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return value if finite and not isinstance(value, (dict, list)) else text
 
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ _LOG = logging.getLogger("msseg")
 class PlanningOptions:
     """What the user asks of planning; None leaves the choice to the planner (memory: 8 GB, growth: the patch).
 
+    `network_options` replace single values of the network's row.
     `group_by` is a regular expression whose match in a case name is its group (the patient). `skip_broken` goes on
     without the cases that the check refuses. `replan` overwrites a plan that was edited by hand.
     """
@@ -43,6 +44,7 @@ class PlanningOptions:
     check_only: bool = False
     skip_broken: bool = False
     replan: bool = False
+    network_options: Mapping[str, Any] = field(default_factory=dict)
 
     def budget(self) -> Budget:
         """The planner's budget, its defaults where the user said nothing."""
@@ -51,6 +53,7 @@ class PlanningOptions:
             memory_bytes=self.memory_bytes or default.memory_bytes,
             network=self.network or default.network,
             grow=self.grow or default.grow,
+            options=self.network_options,
         )
 
 

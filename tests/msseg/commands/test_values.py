@@ -7,6 +7,7 @@ from msseg.commands.values import (
     device_name,
     distance_mm,
     duration_s,
+    key_value,
     not_negative_int,
     positive_int,
     share,
@@ -21,6 +22,24 @@ def test_memory_sizes(text, size):
     assert byte_size(text) == size
 
 
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("heads=last", ("heads", "last")),
+        ("dropout = 0.5", ("dropout", 0.5)),
+        ("head_kernel=1", ("head_kernel", 1)),
+        ("unified=true", ("unified", True)),
+        ("most_levels=null", ("most_levels", None)),
+        ("norm=none", ("norm", "none")),
+        ("pattern=a=b", ("pattern", "a=b")),
+        ("rate=NaN", ("rate", "NaN")),
+    ],
+)
+def test_pairs_of_a_name_and_a_value(text, pair):
+    name, value = key_value(text)
+    assert (name, value, type(value)) == (*pair, type(pair[1]))
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("45m", 2700.0), ("6h", 21600.0), ("90s", 90.0), ("1d", 86400.0)])
 def test_durations(text, seconds):
     assert duration_s(text) == seconds
@@ -29,6 +48,9 @@ def test_durations(text, seconds):
 @pytest.mark.parametrize(
     ("read", "text"),
     [
+        (key_value, "heads"),
+        (key_value, "=last"),
+        (key_value, "heads="),
         (byte_size, "lots"),
         (byte_size, "0GB"),
         (byte_size, "infGB"),
