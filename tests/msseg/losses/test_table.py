@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import monai.losses
 import pytest
@@ -24,9 +25,11 @@ def random_case(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return logits, torch.randint(0, 3, (2, 4, 5, 6), generator=generator)
 
 
-def loss_of_labels(name: str, weights: tuple[float, ...], batch_dice: bool) -> Loss:
+def loss_of_labels(
+    name: str, weights: tuple[float, ...], batch_dice: bool, options: Mapping[str, float | str] | None = None
+) -> Loss:
     """The loss as a function of logits and labels: of regions, each class is one."""
-    loss = build_loss(name, weights, batch_dice)
+    loss = build_loss(name, weights, batch_dice, options)
     if name != "region_dice_bce":
         return loss
     return lambda logits, target: loss(logits, region_targets(target, [(0,), (1,), (2,)]))
@@ -105,17 +108,30 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("batch_dice", [True, False])
+VARIANTS = {
+    **{name: (name, {}) for name in sorted(LOSSES)},
+    "hybrid, focal": ("hybrid", {"mode": "focal"}),
+    "hybrid, literal": ("hybrid", {"mode": "literal"}),
+    "focal, small power": ("focal", {"gamma": 0.5}),
+    "bce_dice, batch": ("bce_dice", {"over": "batch"}),
+    "dice_ce, weighted": ("dice_ce", {"class_weights": "plan"}),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("case", sorted(CASES))
-@pytest.mark.parametrize("name", sorted(LOSSES))
-def test_loss_and_gradient_are_finite(name: str, case: str, batch_dice: bool) -> None:
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_loss_and_gradient_are_finite(variant: str, case: str, dtype: torch.dtype) -> None:
+    name, options = VARIANTS[variant]
     logits, target = CASES[case](random_case()[1])
-    logits = logits.clone().requires_grad_()
-    value = loss_of_labels(name, (0.2, 0.3, 0.5), batch_dice)(logits, target)
-    value.backward()
-    assert value.isfinite()
-    assert logits.grad is not None
-    assert logits.grad.isfinite().all()
+    for batch_dice in (True, False):
+        logits = logits.detach().to(dtype).requires_grad_()
+        value = loss_of_labels(name, (0.2, 0.3, 0.5), batch_dice, options)(logits, target)
+        value.backward()
+        assert value.isfinite()
+        assert value.dtype == torch.float32
+        assert logits.grad is not None
+        assert logits.grad.isfinite().all()
 
 
 def test_class_missed_entirely_still_gets_a_gradient_from_dice() -> None:
@@ -127,11 +143,67 @@ def test_class_missed_entirely_still_gets_a_gradient_from_dice() -> None:
     assert (logits.grad[:, 1] < 0).all()
 
 
-@pytest.mark.parametrize("name", sorted(LOSSES))
-def test_perfect_prediction_is_better_than_a_wrong_one(name: str) -> None:
+@pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"hybrid, literal"}))
+def test_perfect_prediction_is_better_than_a_wrong_one(variant: str) -> None:
+    name, options = VARIANTS[variant]
     target = random_case()[1]
-    loss = loss_of_labels(name, EQUAL, True)
+    loss = loss_of_labels(name, EQUAL, True, options)
     assert loss(perfect(target), target) < loss(perfect(target, 1.0), target) < loss(perfect(2 - target), target)
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_nothing_beats_the_perfect_prediction(variant: str) -> None:
+    name, options = VARIANTS[variant]
+    target = random_case()[1]
+    loss = loss_of_labels(name, EQUAL, True, options)
+    best = loss(perfect(target), target)
+    generator = torch.Generator().manual_seed(1)
+    for scale in (0.1, 1.0, 10.0, 100.0):
+        assert loss(scale * torch.randn(2, 3, 4, 5, 6, generator=generator), target) > best
+    one_wrong = target.clone()
+    one_wrong[0, 0, 0, 0] = (target[0, 0, 0, 0] + 1) % 3
+    assert loss(perfect(one_wrong), target) > best
+
+
+# The sane hybrid is left out: no gradient passes through its weights, so that finite differences must disagree.
+@pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"hybrid"}))
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_gradient_is_that_of_finite_differences(variant: str, classes: int) -> None:
+    name, options = VARIANTS[variant]
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(2, classes, 3, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    target = torch.randint(-1, max(classes, 2), (2, 3, 4), generator=generator)
+    if name == "region_dice_bce":
+        target = region_targets(target, [(index,) for index in range(classes)])
+    loss = build_loss(name, (0.2, 0.3, 0.5)[: max(classes, 2)], True, options)
+    assert torch.autograd.gradcheck(lambda z: loss(z, target), logits)
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"region_dice_bce"}))
+def test_single_logit_is_that_of_class_1_against_a_background_of_logit_0(name: str) -> None:
+    generator = torch.Generator().manual_seed(6)
+    logit = torch.randn(2, 1, 6, 5, generator=generator)
+    target = torch.randint(-1, 2, (2, 6, 5), generator=generator)
+    loss = build_loss(name, (0.3, 0.7), False)
+    torch.testing.assert_close(loss(logit, target), loss(torch.cat([torch.zeros_like(logit), logit], dim=1), target))
+
+
+def test_dice_ce_with_the_plans_weights_is_monais_less_one() -> None:
+    logits, target = random_case()
+    weights = torch.tensor((0.2, 0.3, 0.5))
+    entropy = torch.nn.functional.cross_entropy(logits, target, weights)
+    dice = monai.losses.DiceLoss(
+        include_background=False, to_onehot_y=True, softmax=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5
+    )
+    ours = build_loss("dice_ce", weights.tolist(), True, {"class_weights": "plan"})(logits, target)
+    torch.testing.assert_close(ours, entropy + dice(logits, target[:, None]) - 1)
+
+
+def test_power_of_the_exponential_logarithmic_dice_can_be_chosen() -> None:
+    logits, target = logits_of((0.25, 0.75), (0.75, 0.25)), torch.tensor([[1, 0]])
+    similarity = 2 * 0.75 / (0.75**2 + 0.25**2 + 1)
+    loss = build_loss("exp_log_dice", (0.5, 0.5), True, {"gamma": 1})
+    assert loss(logits, target).item() == pytest.approx(-math.log(similarity), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
