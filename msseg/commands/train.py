@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from msseg.commands import console, values
 
@@ -11,7 +12,14 @@ examples:
   msseg_train Task04_Hippocampus 0
   msseg_train 4 0 --budget 45m
   msseg_train 4 all --recipe nnunet --epochs 300 --device cuda:1
+  msseg_train 4 0 --network unet_sharp --network-option most_levels=2
+  msseg_train 4 0 --network unet --encoder vgg16 --encoder-weights vgg16.pth --configuration 2d
+  msseg_train 4 0 --recipe unet_sharp --set learning_rate=3e-4 --set loss_options.alpha=0.5
 """
+
+
+# The recipes' own table would load torch.
+RECIPE_NAMES = ("mss", "nnunet", "budget", "render", "unet_sharp", "unet_school")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,8 +36,21 @@ def main(argv: list[str] | None = None) -> int:
     console.add_workers(parser, "processes that make batches and evaluate (default: one a core)")
     console.add_device(parser)
     parser.add_argument("--configuration", help="which of the plan's configurations (default: the plan's choice)")
-    parser.add_argument("--network", help="a network other than the plan's")
-    parser.add_argument("--recipe", help="mss, nnunet or budget (default: budget with --budget, else mss)")
+    console.add_network(parser, default="the plan's")
+    parser.add_argument(
+        "--encoder-weights", type=Path, metavar="FILE", help="weights that the encoder of a new training starts from"
+    )
+    parser.add_argument(
+        "--recipe", metavar="NAME", help=f"{', '.join(RECIPE_NAMES)} (default: budget with --budget, else mss)"
+    )
+    parser.add_argument(
+        "--set",
+        type=values.key_value,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value in the recipe, such as learning_rate=1e-3; may be given again",
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=values.positive_int, metavar="N", help="number of epochs")
     length.add_argument("--budget", type=values.duration_s, metavar="TIME", help="all of it within 45m, 6h, …")
@@ -51,7 +72,10 @@ def _run(arguments: argparse.Namespace) -> int:
             options=TrainingOptions(
                 configuration=arguments.configuration,
                 network=arguments.network,
+                network_options=console.network_options(arguments),
+                encoder_weights=arguments.encoder_weights,
                 recipe=arguments.recipe,
+                overrides=dict(arguments.set),
                 epochs=arguments.epochs,
                 budget_s=arguments.budget,
                 seed=arguments.seed,

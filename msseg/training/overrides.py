@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from msseg.errors import MssegError
+from msseg.losses.options import checked_options
 from msseg.losses.table import LOSSES
 from msseg.training.augmentation import AUGMENTATIONS
 from msseg.training.optimisers import OPTIMISERS
@@ -38,11 +39,13 @@ def overridden(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """The recipe with single values replaced, given as text or as what the text stands for.
 
     A dot leads into what has parts: `loss_options.NAME`, `optimiser_options.NAME`, `plateau.NAME`; `plateau` itself
-    takes null. Raises MssegError that names the value, what was found and what was expected.
+    takes null. Raises MssegError that names the value, what was found and what was expected; PlanError for an option
+    that the loss does not have.
     """
     for key, given in values.items():
         name, _, part = key.partition(".")
         recipe = replace(recipe, **{name: _changed(recipe, key, name, part, _read(given))})
+    checked_options(recipe.loss, LOSSES[recipe.loss], dict(recipe.loss_options))
     return recipe
 
 
@@ -59,13 +62,15 @@ def names() -> tuple[str, ...]:
 
 
 def _read(given: Any) -> Any:
-    """What a text stands for: JSON where it is some, else the text."""
+    """What a text stands for: JSON or a number where it is one, else the text."""
     if not isinstance(given, str):
         return given
-    try:
-        return json.loads(given)
-    except json.JSONDecodeError:
-        return given
+    for reader in (json.loads, float):
+        try:
+            return reader(given)
+        except ValueError:
+            continue
+    return given
 
 
 def _changed(recipe: Recipe, key: str, name: str, part: str, value: Any) -> Any:

@@ -105,3 +105,32 @@ def test_without_preprocessed_cases_the_command_to_run_is_named(task, tmp_path):
     for configuration in plan.configurations.values():
         with pytest.raises(DatasetError, match=f"Run msseg_plan_and_preprocess {TASK} first"):
             prepared_cases(empty, plan, configuration, workers=1, quiet=True)
+
+
+def test_options_make_another_network_with_a_folder_of_its_own(task):
+    plan = load_plan(task)
+    whole = plan_for_network(task, plan, "unet_sharp")
+    cut = plan_for_network(task, plan, "unet_sharp", options={"most_levels": 2})
+    assert len(whole.configurations["3d"].features) > len(cut.configurations["3d"].features) == 2
+    assert cut.configurations["3d"].network_options == {"most_levels": 2}
+    assert cut.configurations["3d"].spacing_mm == plan.configurations["3d"].spacing_mm
+
+
+def test_options_alone_change_the_plans_own_network_and_join_those_it_has(task):
+    plan = load_plan(task)
+    one = plan_for_network(task, plan, None, options={"most_levels": 3})
+    assert one.configurations["3d"].network == plan.configurations["3d"].network
+    both = plan_for_network(task, one, None, options={"head_bias": True, "up_bias": True, "norm": "batch"})
+    told = both.configurations["3d"].network_options
+    assert told["most_levels"] == 3 and told["norm"] == "batch"
+    assert plan_for_network(task, both, None, options={"norm": "batch"}) is both
+
+
+def test_options_that_say_what_the_row_says_change_nothing(task):
+    plan = plan_for_network(task, load_plan(task), "unet")
+    assert plan_for_network(task, plan, "unet", options={"encoder": "blocks", "grid": "plain"}) is plan
+
+
+def test_an_unknown_option_is_refused_by_name(task):
+    with pytest.raises(PlanError, match="most_level"):
+        plan_for_network(task, load_plan(task), "unet", options={"most_level": 2})

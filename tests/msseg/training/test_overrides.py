@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from msseg.errors import MssegError
+from msseg.errors import MssegError, PlanError
 from msseg.training.overrides import changes, overridden
 from msseg.training.recipes import RECIPES, recipe_named, recipe_to_json
 
@@ -39,7 +39,8 @@ def test_a_dot_leads_into_the_options_of_optimiser_and_loss_and_into_the_plateau
         recipe_named("mss"),
         {
             "optimiser_options.betas": "[0.9, 0.99]",
-            "loss_options.alpha": "0.75",
+            "loss": "hybrid",
+            "loss_options.alpha": ".75",
             "loss_options.mode": "focal",
             "plateau.patience": "5",
         },
@@ -75,10 +76,15 @@ def test_what_does_not_fit_is_refused_by_name(key, value, message):
         overridden(recipe_named("mss"), {key: value})
 
 
+def test_an_option_that_the_loss_does_not_have_is_refused_before_anything_is_read():
+    with pytest.raises(PlanError, match="option of loss dice_ce"):
+        overridden(recipe_named("nnunet"), {"loss_options.alpha": 1})
+
+
 def test_changes_are_what_differs_from_the_row():
     assert changes(recipe_named("budget")) == {}
-    row = overridden(recipe_named("budget"), {"learning_rate": "0.01", "loss_options.gamma": "2"})
-    assert changes(row) == {"learning_rate": 0.01, "loss_options": {"gamma": 2}}
+    row = overridden(recipe_named("budget"), {"learning_rate": "0.01", "optimiser_options.eps": "1e-6"})
+    assert changes(row) == {"learning_rate": 0.01, "optimiser_options": {"betas": (0.9, 0.99), "eps": 1e-6}}
     assert changes(replace(row, name="of nobody")) == {}
 
 
