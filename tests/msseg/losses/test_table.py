@@ -134,6 +134,15 @@ def test_loss_and_gradient_are_finite(variant: str, case: str, dtype: torch.dtyp
         assert logits.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_patch_without_labels_gives_no_gradient(variant: str) -> None:
+    name, options = VARIANTS[variant]
+    logits, target = random_case()
+    loss_of_labels(name, EQUAL, False, options)(logits.requires_grad_(), torch.full_like(target, -1)).backward()
+    assert logits.grad is not None
+    assert (logits.grad == 0).all()
+
+
 def test_class_missed_entirely_still_gets_a_gradient_from_dice() -> None:
     target = torch.ones(1, 4, 4, 4, dtype=torch.int64)
     logits = torch.zeros(1, 2, 4, 4, 4)
