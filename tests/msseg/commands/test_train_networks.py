@@ -1,0 +1,98 @@
+"""Every network of the table through msseg_train and msseg_predict, in 3D and in 2D, a step each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from msseg.checkpoint import load_checkpoint
+from msseg.commands import predict, train
+from msseg.data.geometry import Geometry
+from msseg.data.image import read_label, write_image, write_label
+from msseg.files import write_json
+from msseg.pipeline.planning import PlanningOptions, plan_and_preprocess
+from msseg.training import loop
+from planning.networks import NETWORKS
+
+TASK = "Dataset009_Shells"
+GEOMETRY = Geometry((16, 32, 32), (2.0, 1.0, 1.0))
+# Narrow, two patches a step, one step, and a prediction that sees each tile once.
+QUICK = ("base_features=4", "batch_size=2", "epochs=1", "steps_per_epoch=1", "validation_batches=1", "mirrors=none")
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch) -> Iterator[None]:
+    """One thread, and batches made where they are needed: starting a process takes longer than all of it here."""
+    monkeypatch.setattr(loop, "_batch_workers", lambda _job: 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A root with five planned and preprocessed volumes, a bright ball with a brighter core, and one to predict."""
+    folder = tmp_path_factory.mktemp("root")
+    raw = folder / "raw" / TASK
+    generator = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(*(np.arange(edge) for edge in GEOMETRY.shape), indexing="ij"), -1)
+    for number in range(6):
+        distance = np.linalg.norm((grid - generator.uniform(0.4, 0.6, 3) * GEOMETRY.shape) * (2, 1, 1), axis=-1)
+        label = (distance < 10).astype(np.uint8) + (distance < 5)
+        image = generator.normal(label, 0.2).astype(np.float32)
+        part = "Tr" if number < 5 else "Ts"
+        write_image(raw / f"images{part}" / f"shell_{number}_0000.nii.gz", image[None], GEOMETRY)
+        if number < 5:
+            write_label(raw / "labelsTr" / f"shell_{number}.nii.gz", label, GEOMETRY)
+    description = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "shell": 1, "core": 2}}
+    write_json(raw / "dataset.json", {**description, "numTraining": 5, "file_ending": ".nii.gz"})
+    plan_and_preprocess(TASK, folder, PlanningOptions(memory_bytes=2_000_000_000), workers=1)
+    return folder
+
+
+def train_one(root: Path, network: str, configuration: str, *words: str) -> Path:
+    """Train one step; the model's folder."""
+    sets = [word for value in QUICK for word in ("--set", value)]
+    place = ["--root", str(root), "--configuration", configuration, "--network", network]
+    before = set(root.glob("models/*/*"))
+    common = ["--device", "cpu", "--workers", "1", "--quiet"]
+    assert train.main([TASK, "0", *place, *sets, *common, *words]) == 0
+    (model,) = set(root.glob("models/*/*")) - before
+    return model
+
+
+def predict_one(root: Path, model: Path, output: Path) -> np.ndarray:
+    """The label map of the image to predict."""
+    images = root / "raw" / TASK / "imagesTs"
+    common = ["--device", "cpu", "--workers", "1", "--quiet"]
+    assert predict.main(["-i", str(images), "-o", str(output), "-m", str(model), *common]) == 0
+    return read_label(output / "shell_5.nii.gz")[0]
+
+
+@pytest.mark.parametrize("configuration", ["3d", "2d"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_network_is_trained_validated_and_predicts(root, tmp_path, network, configuration):
+    model = train_one(root, network, configuration)
+    assert model.name == f"{configuration}_{network}"
+    checkpoint = load_checkpoint(model / "fold_0" / "checkpoint_final.safetensors")
+    assert checkpoint.configuration.features[0] == 4
+    assert checkpoint.metadata["changed"]["base_features"] == 4
+    assert all(torch.isfinite(tensor).all() for tensor in checkpoint.weights.values())
+    label = predict_one(root, model, tmp_path)
+    assert label.shape == GEOMETRY.shape
+    assert set(np.unique(label)) <= {0, 1, 2}
+
+
+def test_a_pruned_depth_is_trained_alone_in_a_folder_of_its_own(root, tmp_path):
+    model = train_one(root, "unet_sharp", "3d", "--network-option", "most_levels=2")
+    assert model.name == "3d_unet_sharp-most_levels=2"
+    checkpoint = load_checkpoint(model / "fold_0" / "checkpoint_final.safetensors")
+    assert len(checkpoint.configuration.features) == 2
+    heads = {name.split(".")[1] for name in checkpoint.weights if name.startswith("heads.")}
+    assert heads == {"0_1", "1_0"}
+    assert predict_one(root, model, tmp_path).shape == GEOMETRY.shape
