@@ -12,6 +12,7 @@ from torch import nn
 from msseg.networks.blocks import BLOCKS, BlockShape
 from msseg.networks.edges import DOWNS, UPS, Edge, EdgeShape, MaxPool, Same, Unified
 from msseg.networks.gates import GATE_WIDTHS, GATES, GateShape
+from msseg.networks.guidance import GUIDES, GuideShape
 from msseg.networks.heads import HEADS, HeadShape
 from msseg.networks.names import gate_name
 from msseg.networks.points import RENDERERS, RendererShape, rendering_source
@@ -95,11 +96,23 @@ class Parts:
 
     def guided(self, supervised: Sequence[Node]) -> tuple[Node, ...]:
         """The nodes that decide which classes are present."""
-        return ()
+        bottleneck = Node(len(self.configuration.features) - 1, 0)
+        return {"none": (), "branches": tuple(supervised), "bottleneck": (bottleneck,)}[self.row.guidance]
 
     def guide(self, node: Node) -> nn.Module:
-        """What decides which classes are present, from a node's features."""
-        raise NotImplementedError
+        """What decides which classes are present, from a node's features.
+
+        A node of full resolution counts as shallow on any grid, so that a pruned network keeps its guides.
+        """
+        deepest = len(self.configuration.features) - 1
+        return GUIDES[self.row.guidance](
+            GuideShape(
+                dimensions=self.configuration.dimensions,
+                in_channels=self._features(node),
+                num_foreground=self.num_classes - 1,
+                is_deep=node.level >= max(1, deepest - 1),
+            )
+        )
 
     def is_rendered(self, node: Node) -> bool:
         """Whether the node refines features at chosen points."""
