@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from msseg.losses.level_targets import DOWNSCALES, downscale_target
 from msseg.losses.points import point_loss
+from msseg.losses.presence import presence_loss
 from msseg.losses.probabilities import full_precision
 from msseg.losses.table import Loss
 from msseg.networks.outputs import Outputs
@@ -57,8 +58,6 @@ class SupervisedLoss:
             if weight
         ]
         if outputs.presence and self.presence_weight:
-            from msseg.losses.presence import presence_loss
-
             terms.append(self.presence_weight * _mean([presence_loss(each, target) for each in outputs.presence]))
         if outputs.points and self.point_weight:
             terms.append(self.point_weight * _mean([point_loss(each, target) for each in outputs.points]))

@@ -7,6 +7,7 @@ import torch
 
 from msseg.losses import SupervisedLoss, build_loss
 from msseg.losses.level_targets import DOWNSCALES
+from msseg.losses.presence import presence_loss
 from msseg.losses.supervision import UPSAMPLED, downscale_target
 from msseg.networks.outputs import Outputs, PointLogits
 from planning.errors import PlanError
@@ -104,8 +105,6 @@ def test_points_and_coarse_logits_add_their_means() -> None:
 
 
 def test_presence_adds_its_mean_over_the_guided_nodes() -> None:
-    from msseg.losses.presence import presence_loss
-
     target = torch.tensor([[[0, 1], [1, 1]]])
     presence = [torch.tensor([[[0.0, x]]]) for x in (0.0, 2.0)]
     each = [presence_loss(logits, target) for logits in presence]

@@ -174,6 +174,20 @@ def test_nothing_beats_the_perfect_prediction(variant: str) -> None:
     assert loss(perfect(one_wrong), target) > best
 
 
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_descent_from_undecided_logits_finds_the_target_but_not_with_the_printed_hybrid(variant: str) -> None:
+    name, options = VARIANTS[variant]
+    target = torch.zeros(2, 8, 8, dtype=torch.int64)
+    target[0, 1:5, 1:5], target[:, 6, 6:] = 1, 2
+    logits = torch.zeros(2, 3, 8, 8, requires_grad=True)
+    loss, optimiser = loss_of_labels(name, (0.2, 0.3, 0.5), True, options), torch.optim.Adam([logits], lr=0.1)
+    for _ in range(100):
+        optimiser.zero_grad()
+        loss(logits, target).backward()
+        optimiser.step()
+    assert torch.equal(logits.argmax(dim=1), target) == (variant != "hybrid, literal")
+
+
 # The sane hybrid is left out: no gradient passes through its weights, so that finite differences must disagree.
 @pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"hybrid"}))
 @pytest.mark.parametrize("classes", [1, 2, 3])
