@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from msseg.networks.operators import OPERATORS
 from msseg.networks.units import ACTIVATIONS, ConvolutionUnit, UnitShape, convolution
-from planning.errors import PlanError
 
 _RECURRENT_STEPS = 2
 
@@ -57,7 +56,7 @@ class ResidualUnit(nn.Module):
         super().__init__()
         later = shape.but(in_channels=shape.out_channels, stride=(1,) * shape.dimensions, activation="none")
         self.first, self.second = ConvolutionUnit(shape), ConvolutionUnit(later)
-        self.second.norm_activation.starts_at_zero = True
+        self.second.starts_at_zero = True
         self.stride = shape.stride
         self.average_pool = OPERATORS[shape.dimensions].average_pool
         widens = shape.in_channels != shape.out_channels
@@ -118,12 +117,14 @@ class VNetInput(nn.Module):
 
 
 class VNetBlock(nn.Module):
-    """A convolution whose kernel is its stride, then units beside a way past them, dropout of channels before these."""
+    """A convolution whose kernel is its stride, then units beside a way past them, dropout of channels before these.
+
+    A grid that the stride does not divide is continued by zeros.
+    """
 
     def __init__(self, shape: BlockShape):
         super().__init__()
         stride = shape.unit.stride
-        # The kernel is the stride, so a grid that the stride does not divide is continued by zeros.
         self.stride = stride
         self.down = ConvolutionUnit(shape.unit.but(kernel_size=stride, padding="valid"))
         self.units = nn.Sequential(*(ConvolutionUnit(shape.later) for _ in range(shape.convolutions)))
@@ -150,8 +151,7 @@ def plain_block(shape: BlockShape) -> nn.Module:
 
 
 def residual_block(shape: BlockShape) -> nn.Module:
-    """Residual units one after another, the first one strided; a convolution unit before them where the image enters."""
-    _refuse_valid(shape, "residual")
+    """Residual units one after another, the first one strided; the image goes through a convolution unit first."""
     stem = [ConvolutionUnit(shape.unit)] if shape.is_input else []
     first = shape.later if shape.is_input else shape.unit
     units = [first, *[shape.later] * (shape.convolutions - 1)]
@@ -160,19 +160,12 @@ def residual_block(shape: BlockShape) -> nn.Module:
 
 def recurrent_block(shape: BlockShape) -> nn.Module:
     """R2U-Net's block."""
-    _refuse_valid(shape, "recurrent")
     return RecurrentBlock(shape)
 
 
 def vnet_block(shape: BlockShape) -> nn.Module:
     """V-Net's block of the encoder."""
-    _refuse_valid(shape, "vnet")
     return VNetInput(shape) if shape.is_input else VNetBlock(shape)
-
-
-def _refuse_valid(shape: BlockShape, kind: str) -> None:
-    if shape.unit.padding == "valid":
-        raise PlanError(f"network option padding: found 'valid' with {kind!r} blocks, expected 'plain' ones.")
 
 
 BLOCKS: dict[str, Callable[[BlockShape], nn.Module]] = {

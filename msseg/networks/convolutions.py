@@ -33,8 +33,8 @@ class Convolution2d(nn.Conv2d):
 class Convolution3d(nn.Conv3d):
     """A 3D convolution; on the CPU a point-wise one is a matrix product, a 3×3×3 one of stride 1 Winograd's.
 
-    Padding mode reflect takes any size. Where an instance norm follows (`norm_follows`), it takes the bias away again, so that without gradients the bias is
-    not added in the first place.
+    Padding mode reflect takes any size. Where an instance norm follows (`norm_follows`), it takes the bias away
+    again, so that without gradients the bias is not added in the first place.
     """
 
     norm_follows = False

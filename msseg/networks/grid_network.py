@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import nn
 
 from msseg.networks.channels_last import channels_last, serves
+from msseg.networks.edges import Edge
+from msseg.networks.margins import Losses, Margins, check, lost_by, measure
 from msseg.networks.names import edge_name, node_name
 from msseg.networks.outputs import Outputs, Rendered
 from msseg.networks.parts import Parts
@@ -55,6 +58,7 @@ class GridNetwork(nn.Module):
     def __init__(self, configuration: Configuration, in_channels: int, num_classes: int):
         super().__init__()
         row, levels = configuration.row, len(configuration.features)
+        check(row)
         self.supervised = row.supervised(levels)[: len(configuration.supervision_weights)]
         self.grid = row.build_grid(levels)
         self._steps = walk(self.grid, self.supervised)
@@ -66,6 +70,7 @@ class GridNetwork(nn.Module):
         self.heads = nn.ModuleDict({node_name(node): parts.head(node) for node in self.supervised})
         for node in parts.guided(self.supervised):
             self.guides[node_name(node)] = parts.guide(node)
+        self._margins = self._measure(parts) if row.padding == "valid" else None
 
     def _add_node(self, parts: Parts, step: Step) -> Joint:
         """Make the modules of one node, those that other nodes share only once; their names."""
@@ -76,9 +81,8 @@ class GridNetwork(nn.Module):
         gates = [parts.gate_name(source, node) for source in step.sources]
         rendered = parts.is_rendered(node)
         if rendered:
-            renderer = parts.renderer(node)
-            self.renderers[node_name(node)] = renderer
-            arriving.append(int(renderer.out_channels))
+            self.renderers[node_name(node)] = renderer = parts.renderer(node)
+            arriving.append(cast(int, renderer.out_channels))
             gates.append(parts.gate_name(None, node))
         for name, channels in zip(gates, arriving, strict=True):
             if name and name not in self.gates and below is not None:
@@ -88,9 +92,21 @@ class GridNetwork(nn.Module):
 
     def _add_edge(self, parts: Parts, name: str, source: Node, target: Node) -> int:
         """The channels that arrive over an edge, which is made where no other node has made it."""
-        edge = self.edges[name] if name in self.edges else parts.edge(source, target)
-        self.edges[name] = edge
-        return int(edge.out_channels)
+        if name not in self.edges:
+            self.edges[name] = parts.edge(source, target)
+        return cast(Edge, self.edges[name]).out_channels
+
+    def _measure(self, parts: Parts) -> Margins:
+        """What the network's unpadded convolutions lose."""
+        dimensions = parts.configuration.dimensions
+        lost = {
+            (source, step.node): cast(Edge, self.edges[name]).lost
+            for step in self._steps
+            for source, name in zip(step.sources, self._joints[step.node].edges, strict=True)
+        }
+        blocks = {step.node: lost_by(self.nodes[node_name(step.node)], dimensions) for step in self._steps}
+        heads = {node: lost_by(self.heads[node_name(node)], dimensions) for node in self.supervised}
+        return measure({step.node: step.sources for step in self._steps}, parts.scales(), Losses(lost, blocks, heads))
 
     def forward(self, x: torch.Tensor) -> Outputs:
         """Logits of every supervised node, the one that predicts first, and what guidance and rendering add."""
@@ -110,6 +126,9 @@ class GridNetwork(nn.Module):
         return tuple(node for node in self.supervised if node.level == 0)
 
     def _outputs(self, x: torch.Tensor, steps: tuple[Step, ...], supervised: Sequence[Node]) -> Outputs:
+        size = x.shape[2:]
+        if self._margins is not None:
+            x = self._margins.enter(x)
         if serves(x):
             x = channels_last(x)
         walked = _Walked()
@@ -117,7 +136,8 @@ class GridNetwork(nn.Module):
             name, features = node_name(step.node), self._node(x, step, walked)
             walked.features[step.node] = features
             if step.node in supervised:
-                walked.logits[step.node] = self.heads[name](features)
+                logits = self.heads[name](features)
+                walked.logits[step.node] = self._margins.leave(logits, step.node, size) if self._margins else logits
             if name in self.guides:
                 walked.presence.append(self.guides[name](features))
             for node in step.released:
@@ -133,8 +153,7 @@ class GridNetwork(nn.Module):
         """What the node's block makes of all that arrives: sources on this grid, rendered features, gated."""
         joint, features = self._joints[step.node], walked.features
         level = features.get(Node(step.node.level, 0))
-        size = tuple(level.shape[2:]) if level is not None else ()
-        arriving = [self.edges[n](features[s], size) for n, s in zip(joint.edges, step.sources, strict=True)]
+        arriving = self._arriving(step, features, tuple(level.shape[2:]) if level is not None else ())
         if joint.rendered and joint.below is not None and level is not None:
             deeper = features[step.sources[joint.below]]
             rendered = self.renderers[node_name(step.node)](level, arriving[joint.below], deeper)
@@ -147,6 +166,14 @@ class GridNetwork(nn.Module):
         joined = torch.cat(arriving, dim=1) if len(arriving) > 1 else (arriving or [x])[0]
         result: torch.Tensor = self.nodes[node_name(step.node)](joined)
         return result
+
+    def _arriving(self, step: Step, features: dict[Node, torch.Tensor], size: tuple[int, ...]) -> list[torch.Tensor]:
+        """What the edges of a node make of its sources on its level, whose padded shape is `size`."""
+        names = zip(self._joints[step.node].edges, step.sources, strict=True)
+        pairs = [(cast(Edge, self.edges[name]), source) for name, source in names]
+        if self._margins is None:
+            return [edge(features[source], size) for edge, source in pairs]
+        return [self._margins.arrive(edge, features[source], source, step.node) for edge, source in pairs]
 
 
 def walk(grid: Grid, outputs: Iterable[Node]) -> tuple[Step, ...]:

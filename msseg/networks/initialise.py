@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from msseg.networks.units import ConvolutionUnit
+
 _WEIGHTED = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
 _LEAKY_SLOPE = 0.01
 _PRELU_SLOPE = 0.25
@@ -14,7 +16,7 @@ _PRELU_SLOPE = 0.25
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
     """Kaiming-normal convolutions and linear layers for a leaky ReLU of slope 0.01, zero biases, norms as identity.
 
-    A norm whose `starts_at_zero` is set starts with scale 0. Every parameter and running statistic is set, so the
+    The norm of a unit that `starts_at_zero` has scale 0. Every parameter and running statistic is set, so the
     network may come from `to_empty`. Raises TypeError at a parameter or buffer it has no rule for.
     """
     for module in network.modules():
@@ -33,8 +35,8 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
             raise TypeError(f"no rule to initialise {type(module).__name__} with parameters {sorted(own)}.")
         if "bias" in own:
             nn.init.zeros_(own["bias"])
-    for module in network.modules():
-        if getattr(module, "starts_at_zero", False):
-            for norm in module.modules():
-                if isinstance(getattr(norm, "weight", None), nn.Parameter):
-                    nn.init.zeros_(norm.weight)
+    for unit in network.modules():
+        if isinstance(unit, ConvolutionUnit) and unit.starts_at_zero:
+            for name, parameter in unit.norm_activation.named_parameters():
+                if name.endswith("weight"):
+                    nn.init.zeros_(parameter)

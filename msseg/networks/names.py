@@ -18,7 +18,7 @@ def edge_name(source: Node, target: Node, shared: bool = False) -> str:
 
 
 def gate_name(source: Node | None, target: Node, per: str) -> str:
-    """The name of the gate on a source (None: the rendered features) of a node: one a node, a source, or each of both."""
+    """The name of the gate on a source (None: the rendered features) of a node, the same where `per` shares it."""
     if per == "node":
         return node_name(target)
     if source is None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from msseg.networks.convolutions import (
@@ -21,8 +20,8 @@ from msseg.networks.convolutions import (
 class Operators:
     """What a network of one dimensionality is made of."""
 
-    convolution: Callable[..., nn.Module]
-    transposed_convolution: Callable[..., nn.Module]
+    convolution: Callable[..., Convolution2d | Convolution3d]
+    transposed_convolution: Callable[..., TransposedConvolution2d | TransposedConvolution3d]
     max_pool: Callable[..., torch.Tensor]
     average_pool: Callable[..., torch.Tensor]
     interpolation: str

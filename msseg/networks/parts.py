@@ -15,7 +15,7 @@ from msseg.networks.gates import GATE_WIDTHS, GATES, GateShape
 from msseg.networks.guidance import GUIDES, GuideShape
 from msseg.networks.heads import HEADS, HeadShape
 from msseg.networks.names import gate_name
-from msseg.networks.points import RENDERERS, RendererShape, rendering_source
+from msseg.networks.points import RENDERERS, RendererShape, refuse_shared_gate, rendering_source
 from msseg.networks.units import UnitShape
 from planning.grids import Node
 from planning.network_row import NetworkRow
@@ -81,7 +81,7 @@ class Parts:
         )
 
     def gate_name(self, source: Node | None, node: Node) -> str | None:
-        """The name of the gate on a source (None: the rendered features) of a decoder node; None where there is none."""
+        """The name of the gate on a source (None: the rendered features) of a node; None where there is none."""
         same_level = source is None or source.level == node.level
         if self.row.gate == "none" or not node.column or not same_level:
             return None
@@ -123,8 +123,8 @@ class Parts:
         configuration, encoder = self.configuration, Node(node.level, 0)
         below = rendering_source(self.row, node, len(configuration.features))
         with torch.device("meta"):
-            upsampled = self.edge(below, node).out_channels
-        return RENDERERS[self.row.points](
+            arriving, upsampled = (self.edge(source, node).out_channels for source in (encoder, below))
+        renderer = RENDERERS[self.row.points](
             RendererShape(
                 dimensions=configuration.dimensions,
                 encoder_channels=self._features(encoder),
@@ -136,6 +136,8 @@ class Parts:
                 point_count=self.row.point_count,
             )
         )
+        refuse_shared_gate(self.row, renderer.out_channels, arriving)
+        return renderer
 
     def _unit(self, node: Node) -> UnitShape:
         """A convolution on a node's level, as wide as the level and as the row's encoder or decoder has it."""
@@ -162,6 +164,10 @@ class Parts:
 
     def _features(self, node: Node) -> int:
         return self.row.node_features(self.configuration.features, node)
+
+    def scales(self) -> tuple[tuple[int, ...], ...]:
+        """For each level the product of the strides that lead to it."""
+        return tuple(self._factor(0, level) for level in range(len(self.configuration.features)))
 
     def _factor(self, finer: int, coarser: int) -> tuple[int, ...]:
         """The product, on each axis, of the plan's strides from one level to a coarser one."""

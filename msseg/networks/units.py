@@ -41,7 +41,12 @@ class UnitShape:
 
 
 class ConvolutionUnit(nn.Module):
-    """Convolution (padded to keep the grid, unless padding is "valid"), norm, activation."""
+    """Convolution (padded to keep the grid, unless padding is "valid"), norm, activation.
+
+    `starts_at_zero`: the norm's first scale is 0, so that what goes past the unit is all at first.
+    """
+
+    starts_at_zero = False
 
     def __init__(self, shape: UnitShape):
         super().__init__()
@@ -58,7 +63,7 @@ class ConvolutionUnit(nn.Module):
 def convolution(shape: UnitShape) -> Convolution2d | Convolution3d:
     """The convolution of a unit alone, of odd kernel edges."""
     padded = shape.padding != "valid"
-    result: Convolution2d | Convolution3d = OPERATORS[shape.dimensions].convolution(
+    return OPERATORS[shape.dimensions].convolution(
         shape.in_channels,
         shape.out_channels,
         shape.kernel_size,
@@ -67,7 +72,6 @@ def convolution(shape: UnitShape) -> Convolution2d | Convolution3d:
         padding_mode="reflect" if shape.padding == "mirrored" else "zeros",
         bias=shape.bias,
     )
-    return result
 
 
 def norm_activation(shape: UnitShape) -> nn.Module:
