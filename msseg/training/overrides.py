@@ -24,7 +24,8 @@ _TABLES: dict[str, Mapping[str, Any]] = {
     "supervision": SUPERVISION,
     "mirrors": MIRRORS,
 }
-_FREE = ("optimiser_options", "loss_options")
+_OPTIONS_OF = {"optimiser": "optimiser_options", "loss": "loss_options"}
+_FREE = tuple(_OPTIONS_OF.values())
 _RULE = "plateau"
 # The smallest and the largest value of a number; the others are at least 0.
 _AT_LEAST_ONE, _SHARE = (1, math.inf), (0, 1)
@@ -39,12 +40,15 @@ def overridden(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """The recipe with single values replaced, given as text or as what the text stands for.
 
     A dot leads into what has parts: `loss_options.NAME`, `optimiser_options.NAME`, `plateau.NAME`; `plateau` itself
-    takes null. Raises MssegError that names the value, what was found and what was expected; PlanError for an option
-    that the loss does not have.
+    takes null. Another optimiser or loss leaves the options of the row's own behind. Raises MssegError that names the
+    value, what was found and what was expected; PlanError for an option that the loss does not have.
     """
-    for key, given in values.items():
+    for key, given in sorted(values.items(), key=lambda item: "." in item[0]):
         name, _, part = key.partition(".")
-        recipe = replace(recipe, **{name: _changed(recipe, key, name, part, _read(given))})
+        value = _changed(recipe, key, name, part, _read(given))
+        if name in _OPTIONS_OF and value != getattr(recipe, name):
+            recipe = replace(recipe, **{_OPTIONS_OF[name]: ()})
+        recipe = replace(recipe, **{name: value})
     checked_options(recipe.loss, LOSSES[recipe.loss], dict(recipe.loss_options))
     return recipe
 

@@ -43,7 +43,7 @@ def _batch_that_fits(job: TrainingJob, configuration: Configuration) -> int:
     row = replace(configuration.row, base_features=job.recipe.base_features or configuration.row.base_features)
     patch = training_patch(configuration, job.recipe)
     voxels = feature_voxels(row, patch, configuration.strides, len(job.plan.labels))
-    return job.plan.memory_bytes // training_bytes(voxels, 1, configuration.dimensions)
+    return job.plan.memory_bytes // training_bytes(voxels, 1, configuration.dimensions, row)
 
 
 def _check_batch_norm(job: TrainingJob, configuration: Configuration) -> None:

@@ -76,6 +76,13 @@ def test_what_does_not_fit_is_refused_by_name(key, value, message):
         overridden(recipe_named("mss"), {key: value})
 
 
+def test_another_optimiser_leaves_the_options_of_the_rows_own_behind_in_any_order():
+    row = overridden(recipe_named("mss"), {"optimiser_options.momentum": 0.9, "optimiser": "sgd"})
+    assert (row.optimiser, row.optimiser_options) == ("sgd", (("momentum", 0.9),))
+    same = overridden(recipe_named("mss"), {"optimiser": "adam"})
+    assert same == recipe_named("mss")
+
+
 def test_an_option_that_the_loss_does_not_have_is_refused_before_anything_is_read():
     with pytest.raises(PlanError, match="option of loss dice_ce"):
         overridden(recipe_named("nnunet"), {"loss_options.alpha": 1})

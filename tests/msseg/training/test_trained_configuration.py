@@ -17,7 +17,7 @@ def trained(job):
 
 def bytes_a_patch(configuration, num_classes: int = 3) -> int:
     voxels = feature_voxels(configuration.row, configuration.patch_size, configuration.strides, num_classes)
-    return training_bytes(voxels, 1, configuration.dimensions)
+    return training_bytes(voxels, 1, configuration.dimensions, configuration.row)
 
 
 @pytest.mark.parametrize(
