@@ -57,7 +57,7 @@ def _arguments() -> argparse.Namespace:
     picture = commands.add_parser("picture", help="train a small Render U-Net and draw the points that it chooses")
     picture.add_argument("data", type=Path)
     picture.add_argument("--out", type=Path, required=True)
-    picture.add_argument("--steps", type=int, default=200)
+    picture.add_argument("--steps", type=int, default=250)
     picture.add_argument("--features", type=int, default=8, help="of the first level, where the network's own are 32")
     picture.add_argument("--case", type=int, default=0, help=f"which of the {_HELD_OUT} images left out is drawn")
     picture.set_defaults(command=draw)

@@ -17,6 +17,8 @@ _BACKGROUND, _TEXT = "#101216", "#f2f2f2"
 _OUTLINE, _POINTS = COLOURS[1], COLOURS[0]
 _PANEL_INCHES = 1.9
 _TITLE_INCHES = 0.22
+# In square points of print: of all dots of a panel, and of one at least and at most.
+_DOTS_AREA, _DOT_AREAS = 4000.0, (0.4, 4.0)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def _draw_level(axes: Any, image: np.ndarray, reference: np.ndarray, chosen: Cho
         axes.imshow(layer, cmap=_one_colour(), alpha=0.75, extent=extent, interpolation="nearest")
     else:
         y, x = chosen.coordinates.T * np.array([[height], [width]])
-        axes.scatter(x, y, s=0.35, color=_POINTS, linewidths=0)
+        area = np.clip(_DOTS_AREA / max(1, len(x)), *_DOT_AREAS)
+        axes.scatter(x, y, s=area, color=_POINTS, linewidths=0)
     if reference.any():
         axes.contour(reference != 0, levels=[0.5], colors=[_OUTLINE], linewidths=0.5, extent=extent, origin="upper")
     axes.set_xlim(0, width)

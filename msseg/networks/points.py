@@ -20,13 +20,10 @@ from msseg.networks.outputs import PointLogits, Rendered
 from planning.errors import PlanError
 from planning.grids import Node
 from planning.network_row import NetworkRow
+from planning.point_counts import CANDIDATES_PER_POINT, level_points
 
-# Render U-Net's 8096 points (printed so, not 8192) on images of 256 × 256, its k and its beta.
-_POINTS, _OF_CELLS = 8096, 256 * 256
-_CANDIDATES_PER_POINT: Final = 3
+# Render U-Net's beta.
 _UNCERTAIN_SHARE: Final = 0.75
-# A volume's cells outgrow its boundaries; this many points bound the memory of the candidates.
-_MOST_POINTS_3D: Final = 32768
 _HIDDEN_LAYERS = 3
 
 
@@ -49,9 +46,7 @@ class RendererShape:
 
     def points(self, size: tuple[int, ...], training: bool) -> int:
         """How many points a level of shape `size` gets."""
-        cells = math.prod(size)
-        wanted = self.point_count or scaled_points(cells * self.cells_per_cell, self.dimensions)
-        return training_points(wanted, cells) if training else min(wanted, cells)
+        return level_points(self.point_count, math.prod(size), self.cells_per_cell, self.dimensions, training)
 
 
 class Renderer(nn.Module):
@@ -102,17 +97,17 @@ class Renderer(nn.Module):
         return Rendered(replace(copied, cells, refined), points, coarse)
 
 
-def encoder_renderer(shape: RendererShape) -> nn.Module:
+def encoder_renderer(shape: RendererShape) -> Renderer:
     """Refines a copy of the encoder's features: the paper's section 3.3 and figure 5."""
     return Renderer(shape, replaces_upsampled=False)
 
 
-def upsampled_renderer(shape: RendererShape) -> nn.Module:
+def upsampled_renderer(shape: RendererShape) -> Renderer:
     """Refines a copy of the features that came up: the paper's figure 4."""
     return Renderer(shape, replaces_upsampled=True)
 
 
-RENDERERS: dict[str, Callable[[RendererShape], nn.Module]] = {
+RENDERERS: dict[str, Callable[[RendererShape], Renderer]] = {
     "encoder": encoder_renderer,
     "upsampled": upsampled_renderer,
 }
@@ -136,15 +131,11 @@ def rendering_source(row: NetworkRow, node: Node, levels: int) -> Node:
     return below
 
 
-def scaled_points(cells: int, dimensions: int) -> int:
-    """Points for `cells` cells of full resolution: 8096 for 256 × 256 and in proportion, at most 32768 in 3D."""
-    points = max(1, (2 * _POINTS * cells + _OF_CELLS) // (2 * _OF_CELLS))
-    return min(points, _MOST_POINTS_3D) if dimensions == 3 else points
-
-
-def training_points(points: int, cells: int) -> int:
-    """`points`, but so few that their candidates are about as many as a level of `cells` cells has."""
-    return min(points, -(-cells // _CANDIDATES_PER_POINT))
+def refuse_shared_gate(row: NetworkRow, refined: int, arriving: int) -> None:
+    """Raise PlanError where one gate is to serve refined features and the encoder's, of other numbers of channels."""
+    if row.gate != "none" and row.gate_per == "node" and refined != arriving:
+        found = f"one for {refined} channels at points and {arriving} of the encoder"
+        raise PlanError(f"network option gate_per: found {row.gate_per!r}, {found}; expected 'skip'.")
 
 
 def uncertainty(logits: torch.Tensor) -> torch.Tensor:
@@ -167,7 +158,7 @@ def random_points(coarse: torch.Tensor, count: int) -> torch.Tensor:
     (b, k, *level) are least certain, the rest uniform anew.
     """
     batch, dimensions = coarse.shape[0], coarse.ndim - 2
-    candidates = torch.rand(batch, _CANDIDATES_PER_POINT * count, dimensions, device=coarse.device)
+    candidates = torch.rand(batch, CANDIDATES_PER_POINT * count, dimensions, device=coarse.device)
     certain = uncertainty(sample(coarse, candidates).transpose(1, 2))
     chosen = certain.topk(int(_UNCERTAIN_SHARE * count), dim=1).indices
     uncertain = candidates.gather(1, chosen[..., None].expand(-1, -1, dimensions))

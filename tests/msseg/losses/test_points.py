@@ -36,6 +36,15 @@ def test_a_single_class_is_held_to_label_1_or_more_by_binary_cross_entropy() -> 
     torch.testing.assert_close(point_loss(points, TARGET), wanted)
 
 
+def test_regions_are_held_to_their_own_planes() -> None:
+    points = make_points(2)
+    regions = torch.stack((TARGET > 0, TARGET > 1), dim=1).to(torch.int8).masked_fill((TARGET < 0)[:, None], -1)
+    wanted = F.binary_cross_entropy_with_logits(
+        points.logits[0, :, :3], torch.tensor([[0.0, 1.0, 1.0], [0.0, 1.0, 1.0]])
+    )
+    torch.testing.assert_close(point_loss(points, regions), wanted)
+
+
 def test_points_of_a_volume_find_their_labels() -> None:
     target = torch.arange(2 * 3 * 4).reshape(1, 2, 3, 4)
     coordinates = torch.tensor([[[0.75, 0.5, 0.99]]])  # voxel (1, 1, 3)

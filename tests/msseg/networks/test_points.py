@@ -20,8 +20,6 @@ from msseg.networks.points import (
     replace_cells,
     replace_distinct_cells,
     sample,
-    scaled_points,
-    training_points,
     uncertain_cells,
     uncertainty,
     values_at,
@@ -31,6 +29,7 @@ from planning.grids import Node
 from planning.network_row import NetworkRow, with_options
 from planning.networks import NETWORKS
 from planning.plan import Configuration
+from planning.point_counts import scaled_points, training_points
 
 ConfigurationMaker = Callable[..., Configuration]
 
@@ -321,6 +320,23 @@ def test_points_work_on_any_grid_and_any_size(
         assert len(outputs.points) == len(outputs.coarse) == len(network.renderers)
 
 
+def test_an_anisotropic_network_exports_as_a_whole_and_renders_the_same(make_configuration: ConfigurationMaker) -> None:
+    plan = make_configuration(
+        (4, 12, 10),
+        network="render_unet",
+        features=(4, 6, 8),
+        strides=((1, 2, 2), (2, 2, 2)),
+        kernel_sizes=((1, 3, 3), (3, 3, 3), (3, 3, 3)),
+        supervision_weights=(0.5, 0.5),
+    )
+    built = build_network(plan, in_channels=1, num_classes=3).eval()
+    x = torch.randn(1, 1, 4, 12, 10, generator=torch.Generator().manual_seed(8))
+    with torch.no_grad():
+        exported = torch.export.export(built, (x,)).module()
+        for found, wanted in zip(exported(x).logits, built(x).logits, strict=True):
+            torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_a_network_without_what_rendering_needs_is_refused() -> None:
     def with_points(row: NetworkRow, **options: str) -> NetworkRow:
         return with_options(row, {"points": "encoder", **options})
@@ -330,3 +346,10 @@ def test_a_network_without_what_rendering_needs_is_refused() -> None:
         rendering_source(with_points(NETWORKS["unet"]), Node(1, 0), levels=3)
     with pytest.raises(PlanError, match="padding 'valid'"):
         rendering_source(with_points(NETWORKS["unet"], padding="valid"), Node(0, 2), levels=3)
+
+
+def test_one_gate_for_features_of_different_widths_is_refused(make_configuration: ConfigurationMaker) -> None:
+    options = {"points": "upsampled", "gate": "attention", "gate_per": "node"}
+    plan = make_configuration((8, 8), network="unet2p", network_options=options)
+    with pytest.raises(PlanError, match="gate_per: found 'node'"):
+        build_network(plan, in_channels=1, num_classes=2)
