@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from planning import rules
+from planning.encoders import ENCODERS, OWN, stage
 from planning.errors import PlanError
 from planning.grids import GRIDS, HEADS, Grid, Node
 from planning.weights import SUPERVISION
@@ -16,7 +17,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "grid": tuple(GRIDS),
     "heads": tuple(HEADS),
     "supervision": tuple(SUPERVISION),
-    "encoder": ("blocks", "vgg16", "resnet101"),
+    "encoder": (OWN, *ENCODERS),
     "encoder_block": ("plain", "residual", "recurrent", "vnet"),
     "decoder_block": ("plain", "residual", "recurrent"),
     "down": ("strided", "max_pool"),
@@ -103,7 +104,8 @@ class NetworkRow:
         """Channels that a node writes, where `features` are the levels' widths."""
         if self.unified and node.column:
             return len(features) * features[0]
-        return features[node.level]
+        of_encoder = stage(self.encoder, node.level) if not node.column else None
+        return features[node.level] if of_encoder is None else ENCODERS[self.encoder].widths[of_encoder]
 
     def build_grid(self, levels: int) -> Grid:
         """The nodes and edges of this network at `levels` resolutions."""

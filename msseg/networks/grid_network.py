@@ -15,6 +15,7 @@ from msseg.networks.margins import Losses, Margins, check, lost_by, measure
 from msseg.networks.names import edge_name, node_name
 from msseg.networks.outputs import Outputs, Rendered
 from msseg.networks.parts import Parts
+from planning.encoders import check_encoder
 from planning.grids import Grid, Node
 from planning.plan import Configuration
 
@@ -30,8 +31,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Joint:
-    """The names of a node's modules: an edge a source, then a gate (or None) for each thing that arrives."""
+    """The names of a node's modules: an edge a source, then a gate (or None) for each thing that arrives.
 
+    `takes_image`: the block sees the image, whatever arrives.
+    """
+
+    takes_image: bool
     edges: tuple[str, ...]
     gates: tuple[str | None, ...]
     below: int | None
@@ -59,8 +64,9 @@ class GridNetwork(nn.Module):
         super().__init__()
         row, levels = configuration.row, len(configuration.features)
         check(row)
+        check_encoder(row.encoder, configuration.dimensions, levels)
         self.supervised = row.supervised(levels)[: len(configuration.supervision_weights)]
-        self.grid = row.build_grid(levels)
+        self.grid, self.encoder = row.build_grid(levels), row.encoder
         self._steps = walk(self.grid, self.supervised)
         self._main_steps = walk(self.grid, self.supervised[:1])
         self.edges, self.gates, self.renderers = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
@@ -87,8 +93,9 @@ class GridNetwork(nn.Module):
         for name, channels in zip(gates, arriving, strict=True):
             if name and name not in self.gates and below is not None:
                 self.gates[name] = parts.gate(node, channels, arriving[below])
-        self.nodes[node_name(node)] = parts.block(node, sum(arriving))
-        return Joint(tuple(edges), tuple(gates) if any(gates) else (), below, rendered)
+        takes_image = parts.takes_image(node)
+        self.nodes[node_name(node)] = parts.block(node, 0 if takes_image else sum(arriving))
+        return Joint(takes_image, tuple(edges), tuple(gates) if any(gates) else (), below, rendered)
 
     def _add_edge(self, parts: Parts, name: str, source: Node, target: Node) -> int:
         """The channels that arrive over an edge, which is made where no other node has made it."""
@@ -152,6 +159,8 @@ class GridNetwork(nn.Module):
     def _node(self, x: torch.Tensor, step: Step, walked: _Walked) -> torch.Tensor:
         """What the node's block makes of all that arrives: sources on this grid, rendered features, gated."""
         joint, features = self._joints[step.node], walked.features
+        if joint.takes_image:
+            return cast(torch.Tensor, self.nodes[node_name(step.node)](x))
         level = features.get(Node(step.node.level, 0))
         arriving = self._arriving(step, features, tuple(level.shape[2:]) if level is not None else ())
         if joint.rendered and joint.below is not None and level is not None:
@@ -163,7 +172,7 @@ class GridNetwork(nn.Module):
             signal = arriving[joint.below]
             pairs = zip(joint.gates, arriving, strict=True)
             arriving = [item if gate is None else self.gates[gate](item, signal) for gate, item in pairs]
-        joined = torch.cat(arriving, dim=1) if len(arriving) > 1 else (arriving or [x])[0]
+        joined = torch.cat(arriving, dim=1) if len(arriving) > 1 else arriving[0]
         result: torch.Tensor = self.nodes[node_name(step.node)](joined)
         return result
 

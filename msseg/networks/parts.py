@@ -11,12 +11,14 @@ from torch import nn
 
 from msseg.networks.blocks import BLOCKS, BlockShape
 from msseg.networks.edges import DOWNS, UPS, Edge, EdgeShape, MaxPool, Same, Unified
+from msseg.networks.encoders import DOWN_TO_STAGE, STAGES, StageShape
 from msseg.networks.gates import GATE_WIDTHS, GATES, GateShape
 from msseg.networks.guidance import GUIDES, GuideShape
 from msseg.networks.heads import HEADS, HeadShape
 from msseg.networks.names import gate_name
 from msseg.networks.points import RENDERERS, RendererShape, refuse_shared_gate, rendering_source
 from msseg.networks.units import UnitShape
+from planning.encoders import stage
 from planning.grids import Node
 from planning.network_row import NetworkRow
 from planning.plan import Configuration
@@ -45,7 +47,7 @@ class Parts:
         elif source.level == target.level:
             edge = Same(shape)
         else:
-            edge = MaxPool(shape) if target.column else DOWNS[row.down](shape)
+            edge = MaxPool(shape) if target.column else DOWNS[self._down(target)](shape)
         if row.unified and target.column:
             width = self.configuration.features[0]
             return Unified(edge, unit.but(out_channels=width, bias=row.convolution_bias))
@@ -58,13 +60,20 @@ class Parts:
             kind, depths = row.decoder_block, configuration.decoder_convolutions
         else:
             kind, depths = row.encoder_block, configuration.encoder_convolutions
-        strided = row.down == "strided" and node.column == 0 and level > 0
+        strided = level > 0 and not node.column and self._down(node) == "strided"
         unit = self._unit(node).but(
             in_channels=channels or self.in_channels,
             out_channels=self._features(node),
             stride=self._factor(level - 1 if strided else level, level),
         )
+        index = self._stage(node)
+        if index is not None:
+            return STAGES[row.encoder](StageShape(index, unit, self._dropout(node)))
         return BLOCKS[kind](BlockShape(unit, depths[level], is_input=not channels, dropout=self._dropout(node)))
+
+    def takes_image(self, node: Node) -> bool:
+        """Whether a node's block sees the image and not what its sources bring."""
+        return node == Node(0, 0) or self._stage(node) == 0
 
     def head(self, node: Node) -> nn.Module:
         """What turns a node's features into logits."""
@@ -156,6 +165,14 @@ class Parts:
             activation=row.activation if node.column else row.encoder_activation,
             padding=row.padding,
         )
+
+    def _stage(self, node: Node) -> int | None:
+        """The stage of another encoder that stands at a node; None where the row's own blocks do."""
+        return None if node.column else stage(self.row.encoder, node.level)
+
+    def _down(self, node: Node) -> str:
+        """How the encoder reaches a node's level."""
+        return self.row.down if self._stage(node) is None else DOWN_TO_STAGE[self.row.encoder]
 
     def _dropout(self, node: Node) -> float:
         """The probability of dropout behind a node: the row's on the encoder's two deepest levels."""
