@@ -1,0 +1,166 @@
+"""What each pruning level is worth: its score on validation cases beside its parameters, time and memory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from msseg.data.store import StoredCase
+from msseg.inference.sliding_window import predict_logits
+from msseg.networks.grid_network import GridNetwork
+from msseg.pipeline.live_memory import peak_bytes
+from msseg.postprocessing.rules import Rule, apply_rules
+from msseg.training.validation import Overlap, mean_dice, overlap
+from planning.plan import Configuration
+
+# The networks of one fold, by level, with their configurations.
+Networks = dict[int, tuple[GridNetwork, Configuration]]
+
+
+@dataclass(frozen=True)
+class Viewing:
+    """How cases are shown to a network: where, mirrored or once, answered by all branches (accurate) or one (fast)."""
+
+    device: torch.device
+    mirror: bool = False
+    branches: str = "accurate"
+
+
+@dataclass(frozen=True)
+class LevelScore:
+    """One level's measurements. `dice` and `iou` are means by label over the cases that have it, None where none has.
+
+    `memory_bytes` is the most that the weights and a forward pass of one patch take. `mended_dice` is the mean Dice
+    after the model's postprocessing, None where it has none.
+    """
+
+    level: int
+    parameters: int
+    memory_bytes: int
+    seconds_per_case: float
+    cases: int
+    dice: dict[str, float | None]
+    iou: dict[str, float | None]
+    mean_dice: float | None
+    mean_iou: float | None
+    mended_dice: float | None = None
+
+
+@dataclass
+class LevelMeter:
+    """Gathers one level's measurements, case by case; `labels` are the foreground's, `rules` the model's."""
+
+    level: int
+    labels: tuple[str, ...]
+    rules: Sequence[Rule] = ()
+    parameters: int = 0
+    memory_bytes: int = 0
+    seconds: list[float] = field(default_factory=list)
+    overlaps: list[Overlap] = field(default_factory=list)
+    mended: list[Overlap] = field(default_factory=list)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.labels) + 1
+
+    def add(self, label: np.ndarray, reference: np.ndarray, seconds: float) -> None:
+        """Take note of one case's label map and of the time that it took."""
+        self.seconds.append(seconds)
+        self.overlaps.append(overlap(label, reference, self.num_classes))
+        if self.rules:
+            self.mended.append(overlap(apply_rules(label, self.rules), reference, self.num_classes))
+
+    def score(self) -> LevelScore:
+        """What was gathered so far."""
+        dice = _known(mean_dice(self.overlaps, self.num_classes))
+        iou = _known(_mean_iou(self.overlaps, self.num_classes))
+        return LevelScore(
+            level=self.level,
+            parameters=self.parameters,
+            memory_bytes=self.memory_bytes,
+            seconds_per_case=sum(self.seconds) / max(len(self.seconds), 1),
+            cases=len(self.overlaps),
+            dice=dict(zip(self.labels, dice, strict=True)),
+            iou=dict(zip(self.labels, iou, strict=True)),
+            mean_dice=_mean(dice),
+            mean_iou=_mean(iou),
+            mended_dice=_mean(_known(mean_dice(self.mended, self.num_classes))),
+        )
+
+
+def measure_fold(
+    meters: dict[int, LevelMeter], networks: Networks, cases: Iterable[StoredCase], viewing: Viewing
+) -> None:
+    """Add to `meters` what the networks of one fold make of its validation cases; cases without a label are left out.
+
+    Levels take turns case by case, so that whatever else the machine does slows them alike.
+    """
+    warm = False
+    for case in cases:
+        if case.label is None:
+            continue
+        if not warm:
+            _measure_sizes(meters, networks, len(case.image), viewing)
+            warm = True
+        reference = np.asarray(case.label)
+        for level, (network, configuration) in networks.items():
+            start = time.perf_counter()
+            label = _segment(network, configuration, case.image, meters[level].num_classes, viewing)
+            meters[level].add(label, reference, time.perf_counter() - start)
+
+
+def smallest_within(scores: Sequence[LevelScore], tolerance: float) -> LevelScore:
+    """The smallest level whose mean Dice is at most `tolerance` below the best level's.
+
+    The deepest level where no case has any class, so that nothing could be told.
+    """
+    known = [(score.mean_dice, score) for score in scores if score.mean_dice is not None]
+    if not known:
+        return max(scores, key=lambda score: score.level)
+    best = max(dice for dice, _ in known)
+    return min((score for dice, score in known if dice >= best - tolerance), key=lambda score: score.level)
+
+
+def _segment(
+    network: GridNetwork, configuration: Configuration, image: np.ndarray, num_classes: int, viewing: Viewing
+) -> np.ndarray:
+    """The class indices (z, y, x) of a preprocessed image."""
+    logits = predict_logits(
+        [network], image, configuration, num_classes, viewing.device, mirror=viewing.mirror, branches=viewing.branches
+    )
+    return logits.argmax(0).to(torch.int16).cpu().numpy()
+
+
+def _measure_sizes(meters: dict[int, LevelMeter], networks: Networks, channels: int, viewing: Viewing) -> None:
+    """Count parameters and the peak memory of a patch's forward pass, which also warms the networks up."""
+    for level, (network, configuration) in networks.items():
+        patch = torch.zeros(1, channels, *configuration.patch_size, device=viewing.device)
+        weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+        meters[level].parameters = sum(parameter.numel() for parameter in network.parameters())
+        with torch.inference_mode():
+            peak = peak_bytes(lambda network=network, patch=patch: network.main_output(patch), viewing.device)
+        meters[level].memory_bytes = max(meters[level].memory_bytes, weights + peak)
+
+
+def _mean_iou(overlaps: Sequence[Overlap], num_classes: int) -> tuple[float, ...]:
+    """Mean intersection over union per foreground class over the cases that have it; NaN where none has."""
+    # IoU and Dice of one case determine each other: IoU = Dice / (2 - Dice).
+    rows = np.array([one.dice() for one in overlaps]).reshape(len(overlaps), num_classes - 1)
+    values = rows / (2 - rows)
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0).sum(0)
+    return tuple(float(s) / int(n) if n else math.nan for s, n in zip(total, known.sum(0), strict=True))
+
+
+def _known(values: Sequence[float]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
