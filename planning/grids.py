@@ -82,7 +82,7 @@ def sharp_grid_of_printed_count_3d(levels: int) -> Grid:
 
 
 def full_scale_grid(levels: int) -> Grid:
-    """UNet 3+'s grid: a decoder node is fed by the encoder's levels down to its own and by all coarser decoder nodes."""
+    """UNet 3+'s grid: a decoder node is fed by the encoder down to its level and by all coarser decoder nodes."""
     bottleneck = levels - 1
     sources = encoder_sources(levels)
     for level in reversed(range(bottleneck)):
@@ -123,7 +123,7 @@ GRIDS: dict[str, Callable[[int], Grid]] = {
     "sharp_count3d": sharp_grid_of_printed_count_3d,
 }
 
-# Grids whose first d + 1 levels are the same grid with fewer levels, so that a branch of full resolution can be cut out.
+# Grids whose first d + 1 levels are the same grid with fewer levels: a branch of full resolution can be cut out.
 PRUNABLE = ("nested", "sharp", "sharp_count2d", "sharp_count3d")
 
 

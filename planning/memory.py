@@ -1,4 +1,7 @@
-"""Parameters and feature-map voxels of a network, counted on its grid without building it, and bytes from them."""
+"""What a network keeps of one patch, counted on its grid without building it, and bytes from it.
+
+This is the scale on which patch and batch are planned.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import math
 from collections.abc import Sequence
 
 from planning import rules
-from planning.grids import Grid, Node
+from planning.counting import written_by_convolutions
+from planning.layout import Layout, network_layers
 from planning.network_row import NetworkRow
 
 
@@ -21,93 +25,52 @@ def level_shapes(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) ->
 def feature_voxels(
     row: NetworkRow, patch_size: Sequence[int], strides: Sequence[Sequence[int]], num_classes: int
 ) -> int:
-    """Channel values that the convolutions of `row` write for one patch: blocks, upsampling and score maps.
+    """Channel values of one patch that `row` is sized by.
 
-    For `plain_unet` this equals `compute_conv_feature_map_size` of nnU-Net's network without deep supervision.
+    Where the row counts convolutions alone: what these write, and the score maps, as `compute_conv_feature_map_size` of
+    nnU-Net's networks without deep supervision does. Else half of all that is kept for the way back, concatenations and
+    gates included: in nnU-Net's count, a convolution's value stands for two, its own and its activation's.
     """
-    voxels = [math.prod(shape) for shape in level_shapes(patch_size, strides)]
-    features = row.features(len(voxels), len(patch_size))
-    grid = row.build_grid(len(voxels))
-    total = 0
-    for node in grid.sources:
-        written = _convolutions(row, node, len(voxels)) * features[node.level]
-        written += sum(_channels(row, features, node, source) for source in _coarser(grid, node))
-        total += written * voxels[node.level]
-    heads = row.supervised(len(voxels))[: None if row.counts_all_heads else 1]
-    return total + num_classes * sum(voxels[head.level] for head in heads)
+    layers = network_layers(_layout(row, patch_size, strides, num_classes), training=True)
+    if row.counts_convolutions_alone:
+        skips = sum(layer.values for layer in layers if layer.kind == "skip")
+        return written_by_convolutions(layers) + skips
+    return math.ceil(sum(layer.kept * layer.values for layer in layers) / 2)
 
 
-def _convolutions(row: NetworkRow, node: Node, levels: int) -> int:
+def _layout(row: NetworkRow, patch_size: Sequence[int], strides: Sequence[Sequence[int]], num_classes: int) -> Layout:
+    """The layout of a row on a patch; kernels and the image's channels do not change what is written."""
+    levels, dimensions = len(strides) + 1, len(patch_size)
     encoder, decoder = row.depths(levels)
-    return decoder[node.level] if node.column else encoder[node.level]
-
-
-def _coarser(grid: Grid, node: Node) -> list[Node]:
-    return [source for source in grid.sources[node] if source.level > node.level]
-
-
-def _channels(row: NetworkRow, features: Sequence[int], node: Node, source: Node) -> int:
-    """Channels of `source` where `node` concatenates it: a transposed convolution gives the node's own number."""
-    transposed = row.up == "transposed" and source.level > node.level
-    return features[node.level if transposed else source.level]
-
-
-def training_bytes(voxels: int, batch_size: int, dimensions: int) -> int:
-    """Memory in bytes that training takes with `voxels` channel values a sample, by the reference of `rules`."""
-    reference = rules.REFERENCE_FEATURE_VOXELS[dimensions] * rules.REFERENCE_BATCH[dimensions]
-    return round(rules.REFERENCE_MEMORY_BYTES * voxels * batch_size / reference)
-
-
-def reference_voxels(memory_bytes: int, dimensions: int) -> float:
-    """Channel values a sample that fit `memory_bytes` at the reference batch."""
-    return rules.REFERENCE_FEATURE_VOXELS[dimensions] * (memory_bytes / rules.REFERENCE_MEMORY_BYTES)
-
-
-def parameters(
-    row: NetworkRow,
-    strides: Sequence[Sequence[int]],
-    kernel_sizes: Sequence[Sequence[int]],
-    in_channels: int,
-    num_classes: int,
-) -> int:
-    """The number of trainable parameters: convolutions with their norms (two a channel), upsampling and heads."""
-    levels = len(kernel_sizes)
-    features = row.features(levels, len(kernel_sizes[0]))
-    grid = row.build_grid(levels)
-    total = 0
-    for node in grid.sources:
-        total += _block_parameters(row, grid, node, features, kernel_sizes, in_channels)
-        total += _up_parameters(row, grid, node, features, strides)
-    head_edges = row.head_kernel ** len(kernel_sizes[0])
-    return total + sum(
-        num_classes * (features[head.level] * head_edges + row.head_bias) for head in row.supervised(levels)
+    return Layout(
+        row=row,
+        patch_size=tuple(patch_size),
+        features=row.features(levels, dimensions),
+        strides=tuple(tuple(stride) for stride in strides),
+        kernel_sizes=((rules.KERNEL_EDGE,) * dimensions,) * levels,
+        encoder_convolutions=encoder,
+        decoder_convolutions=decoder,
+        heads=len(row.supervised(levels)) if row.counts_all_heads else 1,
+        in_channels=1,
+        num_classes=num_classes,
     )
 
 
-def _block_parameters(
-    row: NetworkRow,
-    grid: Grid,
-    node: Node,
-    features: Sequence[int],
-    kernel_sizes: Sequence[Sequence[int]],
-    in_channels: int,
-) -> int:
-    width = features[node.level]
-    incoming = sum(_channels(row, features, node, source) for source in grid.sources[node]) or in_channels
-    kernel = kernel_sizes[node.level + (row.decoder_kernel_level if node.column else 0)]
-    edges = math.prod(kernel)
-    first = width * (incoming * edges + row.convolution_bias + 2)
-    later = width * (width * edges + row.convolution_bias + 2)
-    return first + (_convolutions(row, node, len(kernel_sizes)) - 1) * later
+def training_bytes(voxels: int, batch_size: int, dimensions: int, row: NetworkRow | None = None) -> int:
+    """Bytes that training takes with `voxels` channel values a sample, by the row's reference (None: plain U-Net's)."""
+    memory, reference = _reference(row, dimensions)
+    return round(memory * voxels * batch_size / (reference * rules.REFERENCE_BATCH[dimensions]))
 
 
-def _up_parameters(
-    row: NetworkRow, grid: Grid, node: Node, features: Sequence[int], strides: Sequence[Sequence[int]]
-) -> int:
-    if row.up != "transposed":
-        return 0
-    total = 0
-    for source in _coarser(grid, node):
-        factor = math.prod(math.prod(stride) for stride in strides[node.level : source.level])
-        total += features[node.level] * (features[source.level] * factor + row.up_bias)
-    return total
+def reference_voxels(memory_bytes: int, dimensions: int, row: NetworkRow | None = None) -> float:
+    """Channel values a sample that fit `memory_bytes` at the reference batch."""
+    memory, reference = _reference(row, dimensions)
+    return reference * (memory_bytes / memory)
+
+
+def _reference(row: NetworkRow | None, dimensions: int) -> tuple[int, int]:
+    """Bytes, and the channel values a sample that fit them at the reference batch."""
+    if row is None:
+        return rules.REFERENCE_MEMORY_BYTES, rules.REFERENCE_FEATURE_VOXELS[dimensions]
+    voxels = row.reference_voxels or rules.REFERENCE_FEATURE_VOXELS
+    return row.reference_memory_bytes, voxels[dimensions]

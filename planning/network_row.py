@@ -36,6 +36,10 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
+# With so many levels, every kind of grid and of heads differs from the others.
+_ENOUGH_LEVELS = 4
+
+
 @dataclass(frozen=True)
 class NetworkRow:
     """One network; dictionaries are by number of spatial dimensions, names are of `CHOICES`.
@@ -47,8 +51,11 @@ class NetworkRow:
     operator a level for all columns. `unified`: each source is convolved to the first level's width, and a decoder node
     is as wide as all of these together. `dropout` acts on the two deepest levels. `level_targets` says how the labels
     reach the coarser heads. `guidance` decides class presence on every branch or at the bottleneck; `points` refines
-    the encoder's or the upsampled features at chosen points. `reference_voxels` and `reference_memory_bytes` are the
-    planner's scale of memory.
+    the encoder's or the upsampled features at chosen points.
+
+    The planner sizes by what convolutions write (`counts_convolutions_alone`, with all heads or the first) or by all
+    that is kept; `reference_voxels` of it take `reference_memory_bytes` (None: the plain U-Net's). A patch must fit at
+    the reference batch (`fits_reference_batch`) or at the smallest one. A batch has at most `batch_share` of the data.
     """
 
     name: str
@@ -92,6 +99,9 @@ class NetworkRow:
     points: str = "none"
     point_count: int | None = None
     counts_all_heads: bool = True
+    counts_convolutions_alone: bool = False
+    fits_reference_batch: bool = False
+    batch_share: float = rules.LARGEST_BATCH_SHARE
     reference_voxels: dict[int, int] | None = None
     reference_memory_bytes: int = rules.REFERENCE_MEMORY_BYTES
 
@@ -99,6 +109,12 @@ class NetworkRow:
         """Channels per level: doubled at each, up to the cap."""
         cap = self.feature_cap[dimensions]
         return tuple(min(self.base_features * 2**level, cap) for level in range(levels))
+
+    @property
+    def level_limit(self) -> int | None:
+        """The most levels that the row and its encoder have; None where the patch alone decides."""
+        limits = [self.most_levels, None if self.encoder == OWN else ENCODERS[self.encoder].levels]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def node_features(self, features: tuple[int, ...], node: Node) -> int:
         """Channels that a node writes, where `features` are the levels' widths."""
@@ -128,7 +144,9 @@ def with_options(row: NetworkRow, options: Mapping[str, Any]) -> NetworkRow:
     """The row with single values replaced; PlanError names the option, what was found and what was expected."""
     for name, value in options.items():
         _check_option(row, name, value)
-    return replace(row, **options)
+    row = replace(row, **options)
+    _check_heads(row)
+    return row
 
 
 def option_names() -> tuple[str, ...]:
@@ -148,6 +166,15 @@ def _check_option(row: NetworkRow, name: str, value: Any) -> None:
     kind = NetworkRow.__dataclass_fields__[name].type
     if not _KINDS[str(kind)](value):
         raise PlanError(f"network option {name}: found {value!r}, expected {kind}.")
+
+
+def _check_heads(row: NetworkRow) -> None:
+    """Raise PlanError where heads would stand on nodes that the grid does not have."""
+    nodes = row.build_grid(_ENOUGH_LEVELS).sources
+    fitting = [name for name, heads in HEADS.items() if all(node in nodes for node in heads(_ENOUGH_LEVELS))]
+    if row.heads not in fitting:
+        wanted = ", ".join(fitting)
+        raise PlanError(f"network option heads: found {row.heads!r} on the grid {row.grid!r}, expected {wanted}.")
 
 
 def _is_number(value: Any) -> bool:

@@ -100,6 +100,7 @@ PLAIN_UNET = NetworkRow(
     activation="leaky_relu",
     encoder_activation="leaky_relu",
     counts_all_heads=False,
+    counts_convolutions_alone=True,
 )
 MSS_UNET = replace(
     PLAIN_UNET, name="mss_unet", title="MSS U-Net", year=2020,
@@ -113,7 +114,7 @@ UNET3D = replace(
 )  # fmt: skip
 _RESIDUAL = replace(
     PLAIN_UNET, source="nnU-Net 2.8.1, residual_encoder_unet_planners.py", encoder_block="residual",
-    encoder_depths=(1, 3, 4, 6), decoder_depths=(1,),
+    encoder_depths=(1, 3, 4, 6), decoder_depths=(1,), fits_reference_batch=True, batch_share=1.0,
 )  # fmt: skip
 RESENC_M = replace(
     _RESIDUAL, name="resenc_m", title="nnU-Net's residual encoder U-Net M",

@@ -54,8 +54,8 @@ class ChannelPlan:
 class Configuration:
     """One network at one resolution. `strides[i]` leads from level i to level i + 1; `kernel_sizes[i]` is level i's.
 
-    `supervision_weights` weigh the loss at the network's heads, the one that predicts first, and sum to 1; fewer weights
-    than heads leave the last heads out. `encoder_convolutions[i]` and `decoder_convolutions[i]` count level i's
+    `supervision_weights` weigh the loss at the network's heads, the one that predicts first, and sum to 1; fewer than
+    there are heads leave the last heads out. `encoder_convolutions[i]` and `decoder_convolutions[i]` count level i's
     convolutions (blocks, where a block is residual). `network_options` replace single values of the network's row.
     """
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from planning import choice, reasons, rules
+from planning.encoders import OWN
 from planning.errors import PlanError
 from planning.fingerprint import Fingerprint, class_volumes_mm3
 from planning.network_row import NetworkRow
-from planning.networks import network_row
+from planning.networks import PLAIN_UNET, network_row
 from planning.normalisation import plan_channel
 from planning.plan import Configuration, Plan, Reason, validate_plan
 from planning.sizing import Size, Target, fit, low_resolution
@@ -20,17 +21,19 @@ from planning.weights import SUPERVISION, class_weights, uniform_weights
 
 # What memory beyond the reference buys.
 GROW = ("patch", "batch")
+_DEFAULT_MEMORY = rules.REFERENCE_MEMORY_BYTES
 
 
 @dataclass(frozen=True)
 class Budget:
     """What training may use, and what more memory buys (one of `GROW`).
 
+    `memory_bytes` None is what the network's row was made for: 8 GB, but more for the larger residual encoders.
     `network` names a row of the table; None leaves the choice to `planning.choice`. `options` replace single values of
     the row.
     """
 
-    memory_bytes: int = rules.REFERENCE_MEMORY_BYTES
+    memory_bytes: int | None = None
     network: str | None = None
     grow: str = "patch"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -39,16 +42,17 @@ class Budget:
 def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
     """The plan for a data set within a budget; the same input gives the same plan.
 
-    Volumes get the configurations "3d" and "2d", single slices "2d" alone; `planning.choice` says which is the default
-    one and which network each has. Raises PlanError for an unknown network or growth, and for a budget that no patch
-    fits.
+    Volumes get the configurations "3d" and "2d", single slices and encoders of 2D images "2d" alone; `planning.choice`
+    says which is the default one and which network each has. Raises PlanError for an unknown network or growth, and for
+    a budget that no patch fits.
     """
     budget = _checked(budget or Budget())
     order, target = _target(fingerprint)
     planar = target.median_shape[0] == 1
     features = choice.measure(fingerprint, target)
-    default = choice.choose_configuration(features)
-    decided = [_configuration(name, target, budget, features) for name in (["2d"] if planar else ["3d", "2d"])]
+    default = _default_configuration(features, budget)
+    names = ["2d"] if planar or _encoder(budget) != OWN else ["3d", "2d"]
+    decided = [_configuration(name, target, budget, features) for name in names]
     channels = tuple(
         plan_channel(name, statistics, fingerprint.relative_size_after_crop)
         for name, statistics in zip(fingerprint.channels, fingerprint.intensities, strict=True)
@@ -71,7 +75,7 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
         class_weights=weights,
         configurations={configuration.name: configuration for configuration, _ in decided},
         default_configuration=default.decision,
-        memory_bytes=budget.memory_bytes,
+        memory_bytes=_memory_bytes(budget),
         reasons=tuple(why),
     )
     validate_plan(plan, "planner")
@@ -79,13 +83,32 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
 
 
 def _checked(budget: Budget) -> Budget:
-    if budget.network is not None:
-        network_row(budget.network, budget.options)
+    # The same options are known for every network, whichever is chosen.
+    network_row(budget.network or PLAIN_UNET.name, budget.options)
     if budget.grow not in GROW:
         raise PlanError(f"grow: found {budget.grow!r}, expected one of {', '.join(GROW)}.")
-    if budget.memory_bytes < 1:
+    if budget.memory_bytes is not None and budget.memory_bytes < 1:
         raise PlanError(f"memory: found {budget.memory_bytes} bytes, expected a size above 0.")
     return budget
+
+
+def _encoder(budget: Budget) -> str:
+    return network_row(budget.network or PLAIN_UNET.name, budget.options).encoder
+
+
+def _default_configuration(features: choice.Features, budget: Budget) -> Reason:
+    """The configuration that is trained when none is named; an encoder of the literature leaves 2D alone."""
+    if _encoder(budget) == OWN:
+        return choice.choose_configuration(features)
+    because = f"{_encoder(budget)}, the encoder asked for, is one of 2D images, so nothing is planned in 3D"
+    return Reason(choice.DEFAULT, "2d", because, "the user")
+
+
+def _memory_bytes(budget: Budget) -> int:
+    """What training may take: the user's word, else what the network asked for was made for."""
+    if budget.memory_bytes is not None:
+        return budget.memory_bytes
+    return network_row(budget.network, budget.options).reference_memory_bytes if budget.network else _DEFAULT_MEMORY
 
 
 def _target(fingerprint: Fingerprint) -> tuple[tuple[int, ...], Target]:
@@ -112,7 +135,8 @@ def _configuration(
     target = _in_plane(volume) if dimensions == 2 else volume
     network = choice.choose_network(features, name, budget.network)
     row = network_row(network.decision, budget.options)
-    size = fit(row, target, budget.memory_bytes, budget.grow)
+    memory_bytes = _memory_bytes(budget)
+    size = fit(row, target, memory_bytes, budget.grow)
     topology = size.topology
     levels = len(topology.kernel_sizes)
     encoder_convolutions, decoder_convolutions = row.depths(levels)
@@ -130,7 +154,7 @@ def _configuration(
         encoder_convolutions=encoder_convolutions,
         decoder_convolutions=decoder_convolutions,
         supervision_weights=SUPERVISION[row.supervision](len(row.supervised(levels))),
-        batch_dice=_batch_dice(row, target, size, budget),
+        batch_dice=_batch_dice(row, target, size, memory_bytes),
         dummy_2d=_dummy_2d(topology.patch_size),
         image_order=rules.IMAGE_ORDER,
         label_order=rules.LABEL_ORDER,
@@ -138,20 +162,18 @@ def _configuration(
         mirror_axes=tuple(range(dimensions)),
         network_options=dict(budget.options),
     )
-    return configuration, reasons.configuration(
-        configuration, row, network, target, size, budget.memory_bytes, budget.grow
-    )
+    return configuration, reasons.configuration(configuration, row, network, target, size, memory_bytes, budget.grow)
 
 
 def _in_plane(volume: Target) -> Target:
     return Target(volume.spacing_mm[1:], volume.median_shape[1:], volume.dataset_voxels, volume.num_classes)
 
 
-def _batch_dice(row: NetworkRow, target: Target, size: Size, budget: Budget) -> bool:
+def _batch_dice(row: NetworkRow, target: Target, size: Size, memory_bytes: int) -> bool:
     """Dice over the whole batch where a patch sees too little of the image for its own Dice to mean much."""
     if row.batch_dice == "always" or target.dimensions == 2:
         return True
-    return low_resolution(row, target, size.topology.patch_size, budget.memory_bytes) is not None
+    return low_resolution(row, target, size.topology.patch_size, memory_bytes) is not None
 
 
 def _dummy_2d(patch_size: tuple[int, ...]) -> bool:

@@ -12,6 +12,9 @@ from planning.memory import feature_voxels, reference_voxels, training_bytes
 from planning.network_row import NetworkRow
 from planning.topology import Topology, largest_patch, plan_topology, shrunk
 
+# Below two levels there is no decoder.
+SMALLEST_LEVELS = 2
+
 
 @dataclass(frozen=True)
 class Target:
@@ -46,32 +49,37 @@ class Size:
 def fit(row: NetworkRow, target: Target, memory_bytes: int, grow: str) -> Size:
     """The largest patch that fits the memory, and the batch that uses what is left.
 
-    With `grow` "batch", memory beyond the reference (8 GB) multiplies the batch and leaves the patch as it is.
+    With `grow` "batch", memory beyond the row's reference (8 GB) multiplies the batch and leaves the patch as it is.
     Raises PlanError where even the smallest patch does not fit.
     """
-    patch_memory = min(memory_bytes, rules.REFERENCE_MEMORY_BYTES) if grow == "batch" else memory_bytes
+    patch_memory = min(memory_bytes, row.reference_memory_bytes) if grow == "batch" else memory_bytes
     topology, voxels = fit_patch(row, target, patch_memory)
-    reference = reference_voxels(patch_memory, target.dimensions)
+    reference = reference_voxels(patch_memory, target.dimensions, row)
     batch = round(reference / voxels * rules.REFERENCE_BATCH[target.dimensions])
     batch = batch * memory_bytes // patch_memory
-    limit = batch_limit(topology.patch_size, target.dataset_voxels)
+    limit = batch_limit(topology.patch_size, target.dataset_voxels, row.batch_share)
     return Size(topology, max(min(batch, limit), rules.SMALLEST_BATCH), voxels, limit)
 
 
-def batch_limit(patch_size: Sequence[int], dataset_voxels: float) -> int:
+def batch_limit(patch_size: Sequence[int], dataset_voxels: float, share: float = rules.LARGEST_BATCH_SHARE) -> int:
     """The largest batch that holds no more than its share of the data set."""
-    return round(dataset_voxels * rules.LARGEST_BATCH_SHARE / math.prod(patch_size))
+    return round(dataset_voxels * share / math.prod(patch_size))
+
+
+def patch_batch(row: NetworkRow, dimensions: int) -> int:
+    """The batch at which the patch must fit the memory."""
+    return rules.REFERENCE_BATCH[dimensions] if row.fits_reference_batch else rules.SMALLEST_BATCH
 
 
 def fit_patch(row: NetworkRow, target: Target, memory_bytes: int) -> tuple[Topology, int]:
-    """The largest topology of which the smallest batch fits the memory, and its channel values a sample."""
-    reference = reference_voxels(memory_bytes, target.dimensions)
-    topology = first_topology(target)
+    """The largest topology of which the row's `patch_batch` fits the memory, and its channel values a sample."""
+    reference, batch = reference_voxels(memory_bytes, target.dimensions, row), patch_batch(row, target.dimensions)
+    topology = first_topology(target, row.level_limit)
     voxels = feature_voxels(row, topology.patch_size, topology.strides, target.num_classes)
-    while voxels / rules.REFERENCE_BATCH[target.dimensions] * rules.SMALLEST_BATCH > reference:
-        smaller = shrunk(topology, target.spacing_mm, target.median_shape)
+    while voxels / rules.REFERENCE_BATCH[target.dimensions] * batch > reference:
+        smaller = shrunk(topology, target.spacing_mm, target.median_shape, row.level_limit)
         if smaller is None:
-            need = training_bytes(voxels, rules.SMALLEST_BATCH, target.dimensions)
+            need = training_bytes(voxels, batch, target.dimensions, row)
             raise PlanError(
                 f"memory: found {memory_bytes / rules.GIGABYTE:.3g} GB, expected at least "
                 f"{need / rules.GIGABYTE:.3g} GB for the smallest patch {topology.patch_size}. Give more memory."
@@ -81,16 +89,18 @@ def fit_patch(row: NetworkRow, target: Target, memory_bytes: int) -> tuple[Topol
     return topology, voxels
 
 
-def first_topology(target: Target) -> Topology:
+def first_topology(target: Target, most_levels: int | None = None) -> Topology:
     """The topology of the largest patch; where nothing can be pooled, the patch is padded until one axis can.
 
-    Raises PlanError where the median image is a single voxel.
+    Raises PlanError where the median image is a single voxel, and where fewer than two levels are asked for.
     """
+    if most_levels is not None and most_levels < SMALLEST_LEVELS:
+        raise PlanError(f"network option most_levels: found {most_levels}, expected at least {SMALLEST_LEVELS}.")
     size = largest_patch(target.spacing_mm, target.median_shape)
-    topology = plan_topology(target.spacing_mm, size)
+    topology = plan_topology(target.spacing_mm, size, most_levels)
     if not topology.strides:
         padded = [max(edge, rules.SMALLEST_EDGE_TO_POOL_ALONE) if edge > 1 else edge for edge in size]
-        topology = plan_topology(target.spacing_mm, padded)
+        topology = plan_topology(target.spacing_mm, padded, most_levels)
     if not topology.strides:
         raise PlanError(
             f"fingerprint: found a median shape of {target.median_shape}, expected more than a single voxel."

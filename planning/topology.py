@@ -39,17 +39,18 @@ def largest_patch(spacing_mm: Sequence[float], median_shape: Sequence[float]) ->
     return tuple(min(round(one * scale), size) for one, size in zip(density, median_shape[:dimensions], strict=True))
 
 
-def plan_topology(spacing_mm: Sequence[float], size: Sequence[float]) -> Topology:
+def plan_topology(spacing_mm: Sequence[float], size: Sequence[float], most_levels: int | None = None) -> Topology:
     """The deepest topology for a patch of about `size`, whose edges are then rounded up to what the strides need.
 
-    Each step halves the axes that are long enough and about as fine as the finest of those; a level's kernel spans
-    an axis once its spacing is within a factor of two of the finest. The bottleneck's kernel spans all axes.
+    It has at most `most_levels` (None: as many as the patch allows). Each step halves the axes that are long enough and
+    about as fine as the finest of those; a level's kernel spans an axis once its spacing is within a factor of two of
+    the finest. The bottleneck's kernel spans all axes.
     """
     spacing, edges = list(spacing_mm), [float(edge) for edge in size]
     kernel = [1] * len(spacing)
     strides: list[tuple[int, ...]] = []
     kernels: list[tuple[int, ...]] = []
-    while axes := _axes_to_pool(spacing, edges):
+    while (most_levels is None or len(strides) + 1 < most_levels) and (axes := _axes_to_pool(spacing, edges)):
         kernel = _grown_kernel(kernel, spacing)
         kernels.append(tuple(kernel))
         strides.append(tuple(rules.POOLING_STRIDE if axis in axes else 1 for axis in range(len(spacing))))
@@ -81,7 +82,9 @@ def _grown_kernel(kernel: Sequence[int], spacing: Sequence[float]) -> list[int]:
     ]
 
 
-def shrunk(topology: Topology, spacing_mm: Sequence[float], median_shape: Sequence[float]) -> Topology | None:
+def shrunk(
+    topology: Topology, spacing_mm: Sequence[float], median_shape: Sequence[float], most_levels: int | None = None
+) -> Topology | None:
     """The next smaller topology, shorter along the axis that covers most of the median shape; None where none is left.
 
     The step is the divisor that holds after a tentative step: from 256 with divisor 64 the next patch is 224, not 192.
@@ -89,11 +92,11 @@ def shrunk(topology: Topology, spacing_mm: Sequence[float], median_shape: Sequen
     patch = topology.patch_size
     axis = max(range(len(patch)), key=lambda one: (patch[one] / median_shape[one], one))
     tentative = _shortened(patch, axis, topology.divisors[axis])
-    step = plan_topology(spacing_mm, tentative).divisors[axis]
+    step = plan_topology(spacing_mm, tentative, most_levels).divisors[axis]
     smaller = _shortened(patch, axis, step)
     if smaller[axis] < 1:
         return None
-    found = plan_topology(spacing_mm, smaller)
+    found = plan_topology(spacing_mm, smaller, most_levels)
     return found if found.strides else None
 
 

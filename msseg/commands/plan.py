@@ -43,7 +43,7 @@ def _run(arguments: argparse.Namespace) -> int:
     fingerprint = fingerprint_from_json(read_json(arguments.fingerprint, PlanError), str(arguments.fingerprint))
     default = Budget()
     budget = Budget(
-        memory_bytes=arguments.memory or default.memory_bytes,
+        memory_bytes=arguments.memory,
         network=arguments.network or default.network,
         grow=arguments.grow or default.grow,
         options=console.network_options(arguments),

@@ -50,7 +50,7 @@ class PlanningOptions:
         """The planner's budget, its defaults where the user said nothing."""
         default = Budget()
         return Budget(
-            memory_bytes=self.memory_bytes or default.memory_bytes,
+            memory_bytes=self.memory_bytes,
             network=self.network or default.network,
             grow=self.grow or default.grow,
             options=self.network_options,

@@ -1,8 +1,9 @@
-"""Our plans of the plain U-Net against nnU-Net 2.8.1's.
+"""Our plans of the plain U-Net and of the residual encoders against nnU-Net 2.8.1's.
 
-`nnunet_plans.json` holds what `ExperimentPlanner.plan_experiment` of the released package (2.8.1, default settings,
+`nnunet_plans.json` holds what `plan_experiment` of the released package (2.8.1, default settings,
 `gpu_memory_target_in_gb` as given) answered for fingerprints fed to it as dictionaries: cases as [shape, spacing,
-count], `numTraining` their number, labels 0 to classes - 1. "KiTS19-like" shortens the 210 cases to two kinds with
+count], `numTraining` their number, labels 0 to classes - 1. The planner is `ExperimentPlanner` for "plain_unet" and
+`nnUNetPlannerResEncM`, `L` and `XL` for the residual encoders. "KiTS19-like" shortens the 210 cases to two kinds with
 the same medians; the answers are those for the full list.
 """
 
@@ -24,22 +25,31 @@ COMPARED = ("spacing_mm", "patch_size", "batch_size", "strides", "kernel_sizes",
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: answer["name"])
-def test_plain_unet_is_planned_as_nnunet_plans_it(answer, make_fingerprint):
+def test_networks_are_planned_as_nnunet_plans_them(answer, make_fingerprint):
     fingerprint = make_fingerprint(
         answer["cases"], answer["channels"], answer["classes"], answer["relative_size_after_crop"]
     )
-    plan = make_plan(fingerprint, Budget(round(answer["memory_gb"] * GIGABYTE), "plain_unet"))
+    plan = make_plan(fingerprint, Budget(round(answer["memory_gb"] * GIGABYTE), answer["network"]))
     expected = answer["plan"]
     assert list(plan.axis_order) == expected["axis_order"]
     assert [channel.normalisation for channel in plan.channels] == expected["normalisation"]
     assert [channel.inside_nonzero_mask for channel in plan.channels] == expected["inside_nonzero_mask"]
     assert sorted(plan.configurations) == [name for name in ("2d", "3d") if name in expected]
     for name, configuration in plan.configurations.items():
-        assert {field: as_json(getattr(configuration, field)) for field in COMPARED} == expected[name]
+        assert {field: as_json(getattr(configuration, field)) for field in expected[name]} == expected[name]
+        assert set(expected[name]) >= set(COMPARED)
+
+
+@pytest.mark.parametrize(("network", "gigabytes"), [("resenc_m", 8), ("resenc_l", 24), ("resenc_xl", 40)])
+def test_a_preset_is_planned_for_its_own_memory_unless_another_is_named(network, gigabytes, kits_like):
+    plan = make_plan(kits_like, Budget(network=network))
+    assert plan.memory_bytes == gigabytes * GIGABYTE
+    assert plan.configurations == make_plan(kits_like, Budget(gigabytes * GIGABYTE, network)).configurations
 
 
 def test_the_table_holds_the_published_examples():
     found = {answer["name"]: answer["plan"].get("3d") for answer in ANSWERS}
+    assert len(found) == len(ANSWERS)
     assert (found["hippocampus-like"]["patch_size"], found["hippocampus-like"]["batch_size"]) == ([40, 56, 40], 7)
     assert found["KiTS19-like 8 GB"]["patch_size"] == [56, 192, 192]
     assert found["KiTS19-like 16 GB"]["patch_size"] == [64, 256, 224]

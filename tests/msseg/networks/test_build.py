@@ -9,7 +9,6 @@ import torch
 from msseg.networks import build_network
 from msseg.networks.grid_network import GridNetwork
 from planning.errors import PlanError
-from planning.memory import feature_voxels, parameters
 from planning.networks import NETWORKS
 from planning.plan import Configuration
 
@@ -41,7 +40,7 @@ def configuration(make_configuration: ConfigurationMaker) -> ConfigurationMaker:
 
 @pytest.fixture
 def small(configuration: ConfigurationMaker) -> ConfigurationMaker:
-    """Makes three levels that `planning.memory` can count: the row's own widths on a small patch."""
+    """Makes three levels of the row's own widths on a small patch."""
 
     def make(network: str, dimensions: int, anisotropic: bool = False) -> Configuration:
         first = (1,) + (2,) * (dimensions - 1) if anisotropic else (2,) * dimensions
@@ -95,32 +94,6 @@ def test_plain_unet_of_the_hippocampus_plan_has_as_many_parameters_as_nnu_net(
 ) -> None:
     plan = configuration("plain_unet", (32, 64, 128, 256), ((2,) * 3,) * 3, ((3,) * 3,) * 4, (40, 56, 40))
     assert count(on_meta({}, plan)) == 5_603_177
-
-
-@pytest.mark.parametrize("anisotropic", [False, True])
-@pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_planner_counts_the_parameters_and_feature_voxels_of_the_built_network(
-    name: str, dimensions: int, anisotropic: bool, small: ConfigurationMaker
-) -> None:
-    plan = small(name, dimensions, anisotropic)
-    network = build_network(plan, in_channels=2, num_classes=4)
-    written = 0
-
-    def record(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
-        nonlocal written
-        written += output.numel()
-
-    convolutions = (torch.nn.Conv2d, torch.nn.Conv3d, torch.nn.ConvTranspose2d, torch.nn.ConvTranspose3d)
-    for module in network.modules():
-        if isinstance(module, convolutions):
-            module.register_forward_hook(record)
-    row = NETWORKS[name]
-    x = torch.zeros(1, 2, *plan.patch_size)
-    with torch.no_grad():
-        network(x) if row.counts_all_heads else network.main_output(x)
-    assert count(network) == parameters(row, plan.strides, plan.kernel_sizes, 2, 4)
-    assert written == feature_voxels(row, plan.patch_size, plan.strides, 4)
 
 
 @pytest.mark.parametrize("size", [(8, 8, 8), (9, 7, 13), (5, 6, 11)])
