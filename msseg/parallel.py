@@ -51,11 +51,25 @@ def case_executor(workers: int) -> Iterator[Executor]:
         try:
             yield pool
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in set(multiprocessing.active_children()) - before:
-                process.terminate()
+            _end_at_once(pool, set(multiprocessing.active_children()) - before)
             raise
         pool.shutdown()
+
+
+def _end_at_once(pool: ProcessPoolExecutor, processes: set[BaseProcess]) -> None:
+    """Shut the pool down and end its processes, whatever they are at.
+
+    One ended in the middle of handing over a result leaves this process's reader waiting for the rest, and so the
+    interpreter at its exit: the writing end that is open here is closed, so that the reader comes to an end.
+    """
+    results = getattr(pool, "_result_queue", None)  # Shutting down forgets it.
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join()
+    if results is not None:
+        results._writer.close()
 
 
 def map_cases(

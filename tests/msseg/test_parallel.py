@@ -73,3 +73,31 @@ def test_workers_end_with_their_parent_in_the_middle_of_an_item(tmp_path, number
     process.send_signal(number)
     process.communicate(timeout=60)  # ends when nobody holds the other end of the pipe, no worker either
     assert process.returncode == -number
+
+
+TORN = """
+import os
+import time
+from multiprocessing.connection import Connection
+
+from msseg.parallel import case_executor
+
+
+def dies_in_mid_result():
+    Connection._send = lambda self, data, write=os.write: (os.write(self.fileno(), data[: len(data) // 2]), os._exit(1))
+
+
+if __name__ == "__main__":
+    with case_executor(1) as pool:
+        pool.submit(dies_in_mid_result)
+        time.sleep(2)
+        raise KeyError("in the block")
+"""
+
+
+def test_a_worker_that_ends_in_the_middle_of_a_result_does_not_keep_a_failed_block_from_ending(tmp_path):
+    script = tmp_path / "torn.py"
+    script.write_text(TORN)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "in the block" in done.stderr
