@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from planning.encoders import check_encoder
 from planning.errors import PlanError
 from planning.json_fields import (
     as_json,
@@ -215,10 +216,19 @@ def _validate_configuration(configuration: Configuration, name: str, place: str)
     if len(set(mirror)) != len(mirror) or any(axis >= configuration.dimensions for axis in mirror):
         raise refuse(f"{place}.mirror_axes", list(mirror), f"distinct axes below {configuration.dimensions}")
     weights = configuration.supervision_weights
-    heads = len(configuration.row.supervised(len(configuration.features)))
+    heads = len(_validated_row(configuration, place).supervised(len(configuration.features)))
     if not 1 <= len(weights) <= heads or not math.isclose(sum(weights), 1, abs_tol=_WEIGHT_SUM_TOLERANCE):
         wanted = f"1 to {heads} weights, one a head of {configuration.network}, that sum to 1"
         raise refuse(f"{place}.supervision_weights", list(weights), wanted)
+
+
+def _validated_row(configuration: Configuration, place: str) -> NetworkRow:
+    try:
+        row = configuration.row
+        check_encoder(row.encoder, configuration.dimensions, len(configuration.features))
+    except PlanError as error:
+        raise PlanError(f"{place}.network_options: {error}") from None
+    return row
 
 
 def _validate_axes(configuration: Configuration, place: str) -> None:

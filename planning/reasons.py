@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 
 from planning import rules
+from planning.encoders import OWN
 from planning.explain import product
 from planning.fingerprint import Fingerprint
 from planning.memory import training_bytes
 from planning.network_row import NetworkRow
 from planning.plan import ChannelPlan, Configuration, Reason
-from planning.sizing import Size, Target
+from planning.sizing import Size, Target, patch_batch
 from planning.spacing import anisotropic_axis
 
 _NNUNET = "nnU-Net 2.8.1, default_experiment_planner.py"
@@ -107,10 +108,11 @@ def configuration(
     place = f"configurations.{plan.name}"
     return [
         Reason(f"{place}.network", *_network(plan, row, network)),
-        Reason(f"{place}.patch_size", *_patch(plan, target, size, memory_bytes, grow)),
-        Reason(f"{place}.strides", *_strides(plan)),
+        *([Reason(f"{place}.network_options", *_options(plan))] if plan.network_options else []),
+        Reason(f"{place}.patch_size", *_patch(plan, row, target, size, memory_bytes, grow)),
+        Reason(f"{place}.strides", *_strides(plan, row)),
         Reason(f"{place}.kernel_sizes", *_kernels(plan)),
-        Reason(f"{place}.batch_size", *_batch(plan, size, memory_bytes, grow)),
+        Reason(f"{place}.batch_size", *_batch(plan, row, size, memory_bytes, grow)),
         Reason(f"{place}.supervision_weights", *_supervision(plan, row)),
         Reason(f"{place}.batch_dice", *_batch_dice(plan, row)),
         Reason(f"{place}.dummy_2d", *_dummy_2d(plan)),
@@ -125,31 +127,60 @@ Words = tuple[str, str, str]
 def _network(plan: Configuration, row: NetworkRow, network: Reason) -> Words:
     decision = f"{row.title} ({row.name}), {len(plan.features)} levels of {', '.join(map(str, plan.features))} features"
     cap = row.feature_cap[plan.dimensions]
-    because = f"{network.because}. Its features start at {row.base_features}, double at each level and stop at {cap}"
+    because = (
+        f"{network.because}. Its features start at {row.base_features}, double at each level and stop at {cap}; "
+        f"{_depths(plan, row)}"
+    )
     return decision, because, f"{network.source}; the network: {row.source}"
 
 
-def _patch(plan: Configuration, target: Target, size: Size, memory_bytes: int, grow: str) -> Words:
+def _depths(plan: Configuration, row: NetworkRow) -> str:
+    """How deep each level is, in words."""
+    if row.encoder != OWN:
+        return f"its encoder is {row.encoder}, its decoder has {_counted(plan.decoder_convolutions, row.decoder_block)}"
+    encoder = _counted(plan.encoder_convolutions, row.encoder_block)
+    return f"its encoder has {encoder}, its decoder {_counted(plan.decoder_convolutions, row.decoder_block)}"
+
+
+def _counted(depths: Sequence[int], block: str) -> str:
+    kind = "blocks" if block == "residual" else "convolutions"
+    counts = str(depths[0]) if len(set(depths)) == 1 else ", ".join(map(str, depths))
+    return f"{counts} {kind} a level"
+
+
+def _options(plan: Configuration) -> Words:
+    decision = ", ".join(f"{name}={value}" for name, value in plan.network_options.items())
+    return decision, "asked for in place of the values of the network's row", "the user"
+
+
+def _patch(plan: Configuration, row: NetworkRow, target: Target, size: Size, memory_bytes: int, grow: str) -> Words:
     seen = math.prod(plan.patch_size) / math.prod(target.median_shape)
-    held = min(memory_bytes, rules.REFERENCE_MEMORY_BYTES) if grow == "batch" else memory_bytes
-    need = training_bytes(size.voxels, rules.SMALLEST_BATCH, plan.dimensions)
+    held = min(memory_bytes, row.reference_memory_bytes) if grow == "batch" else memory_bytes
+    batch = patch_batch(row, plan.dimensions)
+    need = training_bytes(size.voxels, batch, plan.dimensions, row)
     because = (
         f"the largest in the proportions of the median image that fits {_gigabytes(held)} with a batch of "
-        f"{rules.SMALLEST_BATCH} (it takes about {_gigabytes(need)}), rounded to what the strides need; "
+        f"{batch} (it takes about {_gigabytes(need)}, {_measure(row)}), rounded to what the strides need; "
         f"it covers {seen:.0%} of the median image"
     )
     return product(plan.patch_size), because, _NNUNET
+
+
+def _measure(row: NetworkRow) -> str:
+    return "by what its convolutions write" if row.counts_convolutions_alone else "by all the features it keeps"
 
 
 def _gigabytes(count: int) -> str:
     return f"{count / rules.GIGABYTE:.3g} GB"
 
 
-def _strides(plan: Configuration) -> Words:
+def _strides(plan: Configuration, row: NetworkRow) -> Words:
     because = (
         f"an axis is halved while it keeps {rules.SMALLEST_FEATURE_EDGE} voxels and its spacing is less than "
         f"{rules.SAME_RESOLUTION_FACTOR:g} times the finest's, so that voxels become cubic on the way down"
     )
+    if len(plan.features) == row.level_limit:
+        because += f"; the network ends at {row.level_limit} levels"
     return ", ".join(str(stride) for stride in plan.strides), because, _TOPOLOGY
 
 
@@ -158,12 +189,12 @@ def _kernels(plan: Configuration) -> Words:
     return ", ".join(str(kernel) for kernel in plan.kernel_sizes), because, _TOPOLOGY
 
 
-def _batch(plan: Configuration, size: Size, memory_bytes: int, grow: str) -> Words:
+def _batch(plan: Configuration, row: NetworkRow, size: Size, memory_bytes: int, grow: str) -> Words:
     because = f"what {_gigabytes(memory_bytes)} hold of this patch"
-    if grow == "batch" and memory_bytes > rules.REFERENCE_MEMORY_BYTES:
-        because += f"; memory beyond {_gigabytes(rules.REFERENCE_MEMORY_BYTES)} goes into the batch, as asked"
+    if grow == "batch" and memory_bytes > row.reference_memory_bytes:
+        because += f"; memory beyond {_gigabytes(row.reference_memory_bytes)} goes into the batch, as asked"
     if plan.batch_size == size.batch_limit:
-        because += f", but at most {rules.LARGEST_BATCH_SHARE:.0%} of the data set's voxels"
+        because += f", but at most {row.batch_share:.0%} of the data set's voxels"
     if plan.batch_size == rules.SMALLEST_BATCH:
         because += f", and at least {rules.SMALLEST_BATCH}"
     return str(plan.batch_size), because, _NNUNET
@@ -183,7 +214,8 @@ def _supervision(plan: Configuration, row: NetworkRow) -> Words:
 
 def _batch_dice(plan: Configuration, row: NetworkRow) -> Words:
     if row.batch_dice == "always":
-        return _yes(plan.batch_dice), "the paper's code takes Dice over the whole batch", _MSS
+        because = "Dice is taken over the whole batch, as in the MSS U-Net's code: a patch often lacks a class"
+        return _yes(plan.batch_dice), because, _MSS
     if plan.dimensions == 2:
         return _yes(plan.batch_dice), "a slice often lacks a class, so Dice is taken over the whole batch", _NNUNET
     sees = "so little of the image that a low-resolution stage would pay" if plan.batch_dice else "enough of the image"

@@ -6,9 +6,12 @@ from dataclasses import fields, replace
 import pytest
 
 from planning.errors import PlanError
+from planning.memory import feature_voxels, training_bytes
+from planning.networks import NETWORKS, network_row
 from planning.plan import Configuration, plan_to_json
 from planning.planner import Budget, make_plan
 from planning.rules import GIGABYTE
+from planning.sizing import patch_batch
 
 
 def test_mss_unet_has_the_authors_six_levels_and_plane(kits_like):
@@ -25,6 +28,44 @@ def test_a_network_asked_for_is_planned_in_3d_and_2d(kits_like):
     plan = make_plan(kits_like, Budget(network="mss_unet"))
     assert {configuration.network for configuration in plan.configurations.values()} == {"mss_unet"}
     assert plan.configurations["2d"].features == (30, 60, 120, 240, 480, 480, 480, 480)
+
+
+def test_the_schools_networks_end_at_five_levels_and_the_patch_follows(kits_like):
+    planned = make_plan(kits_like, Budget(network="unet_sharp")).configurations
+    for configuration in planned.values():
+        assert len(configuration.features) == 5
+        assert len(configuration.supervision_weights) == 8
+        assert all(edge % 16 == 0 for edge in configuration.patch_size[-2:])
+    assert planned["2d"].features == (32, 64, 128, 256, 512)
+
+
+def test_options_are_planned_with_and_explained(kits_like):
+    options = {"most_levels": 3, "heads": "last", "dropout": 0.2}
+    plan = make_plan(kits_like, Budget(network="unet_sharp", options=options))
+    configuration = plan.configurations["3d"]
+    assert configuration.network_options == options
+    assert len(configuration.strides) == 2 and configuration.supervision_weights == (1.0,)
+    assert configuration.row.dropout == 0.2
+    words = {reason.subject: reason.decision for reason in plan.reasons}
+    assert words["configurations.3d.network_options"] == "most_levels=3, heads=last, dropout=0.2"
+
+
+def test_an_encoder_of_2d_images_leaves_the_2d_configuration_alone(kits_like):
+    plan = make_plan(kits_like, Budget(network="plain_unet", options={"encoder": "vgg16"}))
+    assert list(plan.configurations) == ["2d"] == [plan.default_configuration]
+    assert len(plan.configurations["2d"].features) == 5
+    reason = next(reason for reason in plan.reasons if reason.subject == "default_configuration")
+    assert reason.source == "the user" and "vgg16" in reason.because
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_is_planned_for_what_its_memory_holds(name, kits_like):
+    row = network_row(name)
+    for configuration in make_plan(kits_like, Budget(network=name)).configurations.values():
+        dimensions, patch = configuration.dimensions, configuration.patch_size
+        voxels = feature_voxels(row, patch, configuration.strides, 3)
+        held = training_bytes(voxels, patch_batch(row, dimensions), dimensions, row)
+        assert held <= row.reference_memory_bytes
 
 
 def test_growing_the_batch_turns_four_times_the_memory_into_the_authors_batch(kits_like):
@@ -107,9 +148,16 @@ def test_memory_that_no_patch_fits_is_an_error_that_tells_how_much_is_needed(kit
 @pytest.mark.parametrize(
     ("budget", "message"),
     [
-        (Budget(network="u_net"), "found 'u_net', expected one of mss_unet, plain_unet"),
+        (Budget(network="u_net"), "found 'u_net', expected one of unet, wunet, unet2p, unet3p"),
         (Budget(grow="both"), "found 'both', expected one of patch, batch"),
         (Budget(memory_bytes=0), "found 0 bytes"),
+        (Budget(network="unet", options={"gird": "sharp"}), "network option: found 'gird', expected one of"),
+        (Budget(options={"grid": "round"}), "network option grid: found 'round', expected one of plain, nested"),
+        (
+            Budget(network="unet", options={"heads": "sharp"}),
+            "found 'sharp' on the grid 'plain', expected last, decoder",
+        ),
+        (Budget(network="unet", options={"most_levels": 1}), "most_levels: found 1, expected at least 2"),
     ],
 )
 def test_a_budget_that_cannot_be_meant_is_refused(kits_like, budget, message):
@@ -135,7 +183,8 @@ def test_every_decision_has_its_reason(kits_like):
     subjects = {reason.subject for reason in plan.reasons}
     general = {"axis_order", "spacing_mm", "class_weights", "default_configuration", "channels[0].normalisation"}
     # The spacing is explained once for all configurations, the features with the network, the orders together.
-    together = {"name", "dimensions", "spacing_mm", "median_shape", "features", "convolutions_per_level"}
+    together = {"name", "dimensions", "spacing_mm", "median_shape", "features", "network_options"}
+    together |= {"encoder_convolutions", "decoder_convolutions"}
     decided = {field.name for field in fields(Configuration)} - together - {"label_order", "score_order"}
     assert subjects == general | {f"configurations.{name}.{field}" for name in ("2d", "3d") for field in decided}
     assert all(reason.decision and reason.because and reason.source for reason in plan.reasons)

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from planning.networks import PLAIN_UNET
+from planning.errors import PlanError
+from planning.networks import PLAIN_UNET, RESENC_M, UNET_SHARP
 from planning.rules import GIGABYTE
-from planning.sizing import Target, batch_limit, fit, low_resolution
+from planning.sizing import Target, batch_limit, first_topology, fit, low_resolution, patch_batch
 
 
 def target(shape, spacing=(1.0, 1.0, 1.0), cases=50) -> Target:
@@ -21,6 +22,25 @@ def test_a_batch_holds_a_twentieth_of_the_data_set_at_most():
     assert few.batch_size == few.batch_limit == 2
     assert few.topology == many.topology
     assert 2 < many.batch_size < many.batch_limit
+
+
+def test_a_residual_encoder_may_take_the_whole_data_set_and_must_fit_the_reference_batch():
+    assert batch_limit((10, 10, 10), 100_000.0, RESENC_M.batch_share) == 100
+    assert (patch_batch(PLAIN_UNET, 2), patch_batch(RESENC_M, 2), patch_batch(RESENC_M, 3)) == (2, 12, 2)
+
+
+def test_a_short_network_ends_at_its_levels_on_every_grid_it_is_tried_on():
+    image = target((136, 511, 511), (3.0, 0.78, 0.78))
+    size = fit(UNET_SHARP, image, 8 * GIGABYTE, "patch")
+    assert len(size.topology.kernel_sizes) == 5
+    coarse = low_resolution(UNET_SHARP, image, size.topology.patch_size, 8 * GIGABYTE)
+    assert coarse is not None
+
+
+@pytest.mark.parametrize("levels", [1, 0])
+def test_one_level_has_no_decoder(levels):
+    with pytest.raises(PlanError, match=f"most_levels: found {levels}, expected at least 2"):
+        first_topology(target((64, 64, 64)), levels)
 
 
 def test_more_memory_never_gives_a_smaller_patch():

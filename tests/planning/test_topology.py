@@ -30,6 +30,20 @@ def test_the_patch_is_rounded_up_to_what_the_strides_need():
     assert topology.patch_size == (40, 56, 40)
 
 
+def test_a_network_that_ends_early_needs_fewer_multiples():
+    whole, short = (plan_topology((1.0, 1.0), (130, 130), levels) for levels in (None, 3))
+    assert (whole.divisors, whole.patch_size) == ((32, 32), (160, 160))
+    assert (short.divisors, short.patch_size) == ((4, 4), (132, 132))
+    assert len(short.kernel_sizes) == 3
+
+
+def test_shrinking_keeps_to_the_most_levels():
+    topology = plan_topology((1.0, 1.0), (256, 256), 5)
+    smaller = shrunk(topology, (1.0, 1.0), (300.0, 300.0), 5)
+    assert smaller is not None
+    assert smaller.patch_size == (256, 240) and len(smaller.strides) == 4
+
+
 def test_factors_of_no_strides_are_one():
     assert axis_factors((), 3) == (1, 1, 1)
     assert axis_factors(((1, 2, 2), (2, 2, 2)), 3) == (2, 4, 4)
