@@ -81,4 +81,48 @@ def test_output_that_nobody_reads_to_its_end_is_no_traceback(fingerprint_path):
 
 def test_an_unknown_network_lists_the_known_ones(fingerprint_path, capsys):
     assert main(["--fingerprint", str(fingerprint_path), "--network", "u_net"]) == 1
-    assert "expected one of mss_unet, plain_unet" in capsys.readouterr().err
+    assert "expected one of unet, wunet, unet2p" in capsys.readouterr().err
+
+
+def test_options_of_the_network_are_planned_with(fingerprint_path, capsys):
+    asked = ["--network", "unet_sharp", "--network-option", "heads=last", "--network-option", "dropout=0.2"]
+    assert main(["--fingerprint", str(fingerprint_path), *asked]) == 0
+    plan = plan_from_json(json.loads(capsys.readouterr().out), "terminal")
+    for configuration in plan.configurations.values():
+        assert configuration.network_options == {"heads": "last", "dropout": 0.2}
+        assert configuration.supervision_weights == (1.0,)
+
+
+def test_an_encoder_is_an_option_of_the_network(fingerprint_path, capsys):
+    assert main(["--fingerprint", str(fingerprint_path), "--network", "unet", "--encoder", "vgg16", "--explain"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "network_options: encoder=vgg16" in said
+    assert "Configuration 3d" not in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["--network-option", "gird=sharp"], "network option: found 'gird', expected one of base_features, grid"),
+        (["--network-option", "grid=round"], "network option grid: found 'round', expected one of plain, nested"),
+        (["--encoder", "vgg11"], "network option encoder: found 'vgg11', expected one of blocks, vgg16, resnet101"),
+    ],
+)
+def test_an_unknown_option_or_value_lists_the_known_ones(fingerprint_path, capsys, asked, message):
+    assert main(["--fingerprint", str(fingerprint_path), "--network", "unet", *asked]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
+
+
+def test_an_option_without_a_value_is_a_usage_error(fingerprint_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--fingerprint", str(fingerprint_path), "--network-option", "heads"])
+    assert stop.value.code == 2
+    assert "heads: expected KEY=VALUE, such as heads=last" in capsys.readouterr().err
+
+
+def test_a_larger_residual_encoder_is_planned_for_its_own_memory(fingerprint_path, capsys):
+    assert main(["--fingerprint", str(fingerprint_path), "--network", "resenc_l"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert written["memory_bytes"] == 24 * 10**9
+    assert written["configurations"]["3d"]["patch_size"] == [80, 256, 256]

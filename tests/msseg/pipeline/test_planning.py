@@ -98,6 +98,29 @@ def test_an_edited_plan_is_honoured_until_replan(boxes: Path, caplog: pytest.Log
     assert plan(boxes, replan=True).plan.configurations["3d"].batch_size == 2  # type: ignore[union-attr]
 
 
+def test_another_option_of_the_network_plans_anew_and_the_same_does_not(boxes: Path) -> None:
+    def planned_heads(**options: object) -> int:
+        report = plan(boxes, network="unet2p", network_options=options)
+        assert report.plan is not None
+        return len(report.plan.configurations["3d"].supervision_weights)
+
+    assert planned_heads() > 1
+    assert planned_heads(heads="last") == 1
+    path = plan(boxes, network="unet2p", network_options={"heads": "last"}).task.plan_path
+    before = path.stat().st_mtime_ns
+    assert planned_heads(heads="last") == 1
+    assert path.stat().st_mtime_ns == before
+    assert read_json(path.with_name("planned.json"))["budget"]["options"] == {"heads": "last"}
+
+
+def test_the_command_hands_the_options_to_the_planner(boxes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--network", "unet2p", "--network-option", "most_levels=2", "--explain"]
+    assert command(boxes, *asked) == 0
+    assert "most_levels=2. Asked for" in capsys.readouterr().out
+    assert command(boxes, "--network", "unet2p", "--network-option", "most_levels=two") == 1
+    assert "most_levels: found 'two', expected int | None" in capsys.readouterr().err
+
+
 def test_a_plan_that_was_there_first_still_leaves_a_fingerprint(boxes: Path) -> None:
     task = plan(boxes).task
     made = task.plan_path.read_text()
