@@ -168,7 +168,8 @@ def _middle_patch(image_czyx: np.ndarray, configuration: Configuration) -> torch
     padded, _ = pad_to_patch(image_czyx, patch)
     corners = [(length - size) // 2 for length, size in zip(padded.shape[1:], patch, strict=True)]
     box = tuple(slice(low, low + size) for low, size in zip(corners, patch, strict=True))
-    middle = torch.from_numpy(padded[(slice(None), *box)].copy())[None]
+    everything = (slice(None), *box)
+    middle = torch.from_numpy(padded[everything].copy())[None]
     return middle[:, :, 0] if configuration.dimensions == 2 else middle
 
 

@@ -48,16 +48,23 @@ def draw_levels(path: Path, scores: Sequence[LevelScore], chosen: int, tolerance
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     by_size, by_time = figure.subplots(1, 2, sharey=True)
-    _draw_curve(by_size, [score.parameters / 1e6 for score in scores], scores, chosen, tolerance)
+    _draw_curve(by_size, [score.parameters for score in scores], scores, chosen, tolerance)
     _draw_curve(by_time, [score.seconds_per_case for score in scores], scores, chosen, tolerance)
     by_size.set_xscale("log")
-    by_size.set_xlabel("parameters (million)")
+    by_size.set_xticks([score.parameters for score in scores], [_short(score.parameters) for score in scores])
+    by_size.set_xticks([], minor=True)
+    by_size.set_xlabel("parameters")
     by_size.set_ylabel("score on the validation cases")
     by_time.set_xlim(left=0)
     by_time.set_xlabel("seconds per case")
-    by_time.legend(loc="lower right")
+    figure.legend(*by_time.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
+
+
+def _short(count: int) -> str:
+    """A count as people write it: 19.4 k, 9.16 M."""
+    return f"{count / 1e6:.3g} M" if count >= 1e6 else f"{count / 1e3:.3g} k"
 
 
 def _draw_curve(

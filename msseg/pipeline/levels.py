@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -143,7 +144,7 @@ def _measure_sizes(meters: dict[int, LevelMeter], networks: Networks, channels: 
         weights = sum(tensor.nbytes for tensor in network.state_dict().values())
         meters[level].parameters = sum(parameter.numel() for parameter in network.parameters())
         with torch.inference_mode():
-            peak = peak_bytes(lambda network=network, patch=patch: network.main_output(patch), viewing.device)
+            peak = peak_bytes(partial(network.main_output, patch), viewing.device)
         meters[level].memory_bytes = max(meters[level].memory_bytes, weights + peak)
 
 

@@ -32,7 +32,7 @@ def nested(make_configuration: ConfigurationMaker) -> ConfigurationMaker:
             "kernel_sizes": (kernel, *((3,) * dimensions,) * 3),
             "supervision_weights": (0.4, 0.3, 0.3),
         }
-        return make_configuration((8,) * dimensions, **{**settings, **changes})
+        return make_configuration(**{"patch_size": (8,) * dimensions, **settings, **changes})
 
     return make
 
@@ -54,9 +54,30 @@ def used(configuration: Configuration) -> GridNetwork:
 def test_a_pruned_network_answers_to_the_bit_as_the_branch_of_the_whole_one(
     name: str, dimensions: int, anisotropic: bool, nested: ConfigurationMaker
 ) -> None:
-    configuration = nested(name, dimensions, anisotropic)
+    assert_levels_answer_as_branches(nested(name, dimensions, anisotropic))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"encoder": "vgg16"},
+        {"guidance": "branches"},
+        {"guidance": "bottleneck"},
+        {"padding": "valid"},
+        {"dropout": 0.5},
+        {"gate": "attention", "gate_per": "source"},
+        {"points": "upsampled"},
+    ],
+)
+def test_so_it_does_with_other_parts(options: dict[str, object], nested: ConfigurationMaker) -> None:
+    assert_levels_answer_as_branches(nested("unet_sharp", patch_size=(16, 16), network_options=options))
+
+
+def assert_levels_answer_as_branches(configuration: Configuration) -> None:
+    """Every level's network gives the logits of the whole network's branch, to the bit, with fewer weights."""
     whole = used(configuration)
     x = torch.randn(2, 2, *configuration.patch_size, generator=torch.Generator().manual_seed(1))
+    sizes = []
     for level in range(1, LEVELS):
         small = pruned_configuration(configuration, level)
         network = build_network(small, in_channels=2, num_classes=3)
@@ -64,7 +85,8 @@ def test_a_pruned_network_answers_to_the_bit_as_the_branch_of_the_whole_one(
         with torch.no_grad():
             found = network.eval().main_output(x)
             assert torch.equal(found, whole.branch_outputs(x, [Node(0, level)]).logits[0])
-    assert len(network.state_dict()) <= len(whole.state_dict())
+        sizes.append(len(network.state_dict()))
+    assert sizes == sorted(set(sizes))
 
 
 @pytest.mark.parametrize(
@@ -125,9 +147,7 @@ def test_branches_that_no_loss_reached_are_no_levels(nested: ConfigurationMaker)
 
 
 def test_a_grid_that_holds_no_smaller_one_is_refused_with_the_networks_that_can(nested: ConfigurationMaker) -> None:
-    with pytest.raises(
-        PlanError, match=r"plain_unet: its grid \(plain\) cannot be pruned; those of unet2p"
-    ):
+    with pytest.raises(PlanError, match=r"plain_unet: its grid \(plain\) cannot be pruned; those of unet2p"):
         pruned_configuration(nested("plain_unet"), 1)
 
 
