@@ -140,8 +140,8 @@ def plan_for_network(
 
     `options` replace single values of the network's row, beside those that the plan has for it already. The plan stays
     as it is where `configuration` (None: its default) has that network and options. Spacing, axis order and
-    normalisation stay in any case, so the preprocessed cases serve every network. Raises PlanError for an unknown
-    network or option.
+    normalisation stay in any case, so the preprocessed cases serve every network. A network of 2D alone (an encoder of
+    the literature) leaves a plan of 2D alone. Raises PlanError for an unknown network or option.
     """
     planned = chosen_configuration(plan, configuration)
     name = network or planned.network
@@ -156,7 +156,8 @@ def plan_for_network(
         for key, value in other.configurations.items()
         if key in plan.configurations
     }
-    return replace(plan, configurations=replanned, reasons=other.reasons)
+    default = plan.default_configuration if plan.default_configuration in replanned else other.default_configuration
+    return replace(plan, configurations=replanned, default_configuration=default, reasons=other.reasons)
 
 
 def _telling_options(network: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,13 +169,14 @@ def _telling_options(network: str, options: Mapping[str, Any]) -> dict[str, Any]
 def prepared_cases(task: Task, plan: Plan, configuration: Configuration, workers: int, quiet: bool) -> tuple[str, ...]:
     """The names of the preprocessed cases of a configuration, in its store.
 
-    Those of the plan's default are msseg_plan_and_preprocess's; those of another are prepared here, as far as they are
-    missing or stale. Raises DatasetError where there are none, PlanError where they are of another plan.
+    Those of the default of the plan on disk are msseg_plan_and_preprocess's; those of another are prepared here, as far
+    as they are missing or stale. Raises DatasetError where there are none, PlanError where they are of another plan.
     """
     store = task.store(configuration.name)
-    default = task.store(plan.default_configuration)
-    if store != default and stored_names(default):
-        _prepare(task, plan, configuration, workers, quiet)
+    default = load_plan(task).default_configuration
+    planned = stored_names(task.store(default))
+    if configuration.name != default and planned:
+        _prepare(task, plan, configuration, planned, workers, quiet)
     names = stored_names(store)
     if not names:
         raise DatasetError(f"{store}: no preprocessed cases. Run msseg_plan_and_preprocess {task.name} first.")
@@ -182,10 +184,11 @@ def prepared_cases(task: Task, plan: Plan, configuration: Configuration, workers
     return tuple(names)
 
 
-def _prepare(task: Task, plan: Plan, configuration: Configuration, workers: int, quiet: bool) -> None:
-    """Bring the configuration's store up to date with the cases of the plan's default."""
+def _prepare(
+    task: Task, plan: Plan, configuration: Configuration, known: Sequence[str], workers: int, quiet: bool
+) -> None:
+    """Bring the configuration's store up to date with the cases called `known`."""
     dataset = read_dataset(task.raw)
-    known = set(stored_names(task.store(plan.default_configuration)))
     skip = [case.name for case in dataset.training if case.name not in known]
     preparation = preprocess_dataset(
         dataset,

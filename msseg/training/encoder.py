@@ -10,12 +10,11 @@ from torch import nn
 
 from msseg.errors import MssegError
 from msseg.files import content_hash
+from msseg.networks.encoder_weights import load_encoder_weights
 
 
 def start_encoder(network: nn.Module, path: Path, report: Callable[[str], None]) -> dict[str, Any]:
     """Copy the weights in `path` into the network's encoder; what was read, for the checkpoint."""
-    from msseg.networks.encoder_weights import load_encoder_weights
-
     record = weights_record(path)
     names = load_encoder_weights(network, path)
     report(f"{path}: {len(names)} tensors of the encoder start from it")

@@ -45,10 +45,10 @@ def overridden(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     """
     for key, given in sorted(values.items(), key=lambda item: "." in item[0]):
         name, _, part = key.partition(".")
-        value = _changed(recipe, key, name, part, _read(given))
-        if name in _OPTIONS_OF and value != getattr(recipe, name):
-            recipe = replace(recipe, **{_OPTIONS_OF[name]: ()})
-        recipe = replace(recipe, **{name: value})
+        changed: dict[str, Any] = {name: _changed(recipe, key, name, part, _read(given))}
+        if name in _OPTIONS_OF and changed[name] != getattr(recipe, name):
+            changed[_OPTIONS_OF[name]] = ()
+        recipe = replace(recipe, **changed)
     checked_options(recipe.loss, LOSSES[recipe.loss], dict(recipe.loss_options))
     return recipe
 

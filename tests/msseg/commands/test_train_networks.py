@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from msseg.checkpoint import load_checkpoint
 from msseg.commands import predict, train
@@ -96,3 +97,31 @@ def test_a_pruned_depth_is_trained_alone_in_a_folder_of_its_own(root, tmp_path):
     heads = {name.split(".")[1] for name in checkpoint.weights if name.startswith("heads.")}
     assert heads == {"0_1", "1_0"}
     assert predict_one(root, model, tmp_path).shape == GEOMETRY.shape
+
+
+# torchvision's numbers of VGG16's convolutions, with their channels, as far as two levels go.
+VGG16 = {0: 64, 2: 64, 5: 128, 7: 128}
+
+
+@pytest.fixture
+def vgg16(tmp_path) -> Path:
+    """A file of random weights by torchvision's names."""
+    generator, before, weights = torch.Generator().manual_seed(0), 3, {}
+    for number, channels in VGG16.items():
+        weights[f"features.{number}.weight"] = torch.randn((channels, before, 3, 3), generator=generator) / 100
+        weights[f"features.{number}.bias"] = torch.full((channels,), float(number))
+        before = channels
+    save_file(weights, tmp_path / "vgg16.safetensors")
+    return tmp_path / "vgg16.safetensors"
+
+
+def test_an_encoder_of_the_literature_starts_from_its_file(root, tmp_path, vgg16):
+    words = ["--encoder", "vgg16", "--encoder-weights", str(vgg16), "--network-option", "most_levels=2"]
+    model = train_one(root, "unet", "2d", *words, "--set", "learning_rate=0")
+    assert model.name == "2d_unet-encoder=vgg16-most_levels=2"
+    checkpoint = load_checkpoint(model / "fold_0" / "checkpoint_final.safetensors")
+    assert checkpoint.metadata["encoder_weights"]["file"] == "vgg16.safetensors"
+    biases = [tensor for name, tensor in checkpoint.weights.items() if name.endswith("convolution.bias")]
+    for number, channels in VGG16.items():
+        assert any(torch.equal(bias, torch.full((channels,), float(number))) for bias in biases)
+    assert predict_one(root, model, tmp_path / "out").shape == GEOMETRY.shape

@@ -134,3 +134,12 @@ def test_options_that_say_what_the_row_says_change_nothing(task):
 def test_an_unknown_option_is_refused_by_name(task):
     with pytest.raises(PlanError, match="most_level"):
         plan_for_network(task, load_plan(task), "unet", options={"most_level": 2})
+
+
+def test_an_encoder_of_the_literature_leaves_a_plan_of_2d_alone_whose_cases_are_prepared(task):
+    plan = plan_for_network(task, load_plan(task), "unet", options={"encoder": "vgg16"})
+    assert (list(plan.configurations), plan.default_configuration) == (["2d"], "2d")
+    names = prepared_cases(task, plan, plan.configurations["2d"], workers=1, quiet=True)
+    assert len(names) == CASES
+    with pytest.raises(PlanError, match="configuration 3d: not in the plan, which has 2d"):
+        train(TASK, 0, root_of(task), TrainingOptions("3d", "unet", {"encoder": "vgg16"}), device="cpu", workers=1)
