@@ -41,9 +41,9 @@ def test_planning_imports_the_standard_library_numpy_and_itself_only():
     assert packages_imported_below("planning") <= STANDARD | {"numpy", "planning"}
 
 
-def test_networks_see_torch_and_planning_only():
+def test_networks_see_torch_planning_and_the_reader_of_weights_only():
     foreign = {name for name in modules_imported_below("msseg/networks") if not name.startswith("msseg.networks")}
-    assert {name.split(".")[0] for name in foreign} <= STANDARD | {"torch", "planning"}
+    assert {name.split(".")[0] for name in foreign} <= STANDARD | {"torch", "planning", "safetensors"}
 
 
 def test_trainer_and_predictor_do_not_import_each_other():
