@@ -34,9 +34,14 @@ def _summary(configuration: Configuration) -> list[str]:
     """The values in force, which a hand may have edited since the reasons were written."""
     patch, spacing = (product(values) for values in (configuration.patch_size, configuration.spacing_mm))
     return [
-        f"  In force: {configuration.network}, {len(configuration.features)} levels, patch {patch} at {spacing} mm, "
-        f"batch {configuration.batch_size}.",
+        f"  In force: {configuration.network}{_options(configuration)}, {len(configuration.features)} levels, "
+        f"patch {patch} at {spacing} mm, batch {configuration.batch_size}.",
     ]
+
+
+def _options(configuration: Configuration) -> str:
+    options = configuration.network_options
+    return f" ({', '.join(f'{name}={value}' for name, value in options.items())})" if options else ""
 
 
 def product(values: Sequence[float]) -> str:

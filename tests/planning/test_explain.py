@@ -27,6 +27,13 @@ def test_a_value_edited_by_hand_shows(kits_like):
     assert "batch 5." in page
 
 
+def test_options_edited_by_hand_show(kits_like):
+    plan = make_plan(kits_like)
+    edited = replace(plan.configurations["3d"], network_options={"heads": "last", "dropout": 0.5})
+    page = explain(replace(plan, configurations={**plan.configurations, "3d": edited}))
+    assert "In force: mss_unet (heads=last, dropout=0.5), 6 levels" in page
+
+
 def test_products_read_like_sizes():
     assert product((40, 56, 40)) == "40 × 56 × 40"
     assert product((3.0, 0.781625)) == "3 × 0.7816"
