@@ -14,7 +14,7 @@ from planning.fingerprint import Fingerprint, class_volumes_mm3
 from planning.network_row import NetworkRow
 from planning.networks import PLAIN_UNET, network_row
 from planning.normalisation import plan_channel
-from planning.plan import Configuration, Plan, Reason, validate_plan
+from planning.plan import ChannelPlan, Configuration, Plan, Reason, validate_plan
 from planning.sizing import Size, Target, fit, low_resolution
 from planning.spacing import axis_order, median_new_shape, reorder, target_spacing
 from planning.weights import SUPERVISION, class_weights, uniform_weights
@@ -53,10 +53,7 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
     default = _default_configuration(features, budget)
     names = ["2d"] if planar or _encoder(budget) != OWN else ["3d", "2d"]
     decided = [_configuration(name, target, budget, features) for name in names]
-    channels = tuple(
-        plan_channel(name, statistics, fingerprint.relative_size_after_crop)
-        for name, statistics in zip(fingerprint.channels, fingerprint.intensities, strict=True)
-    )
+    channels = _channels(fingerprint)
     volumes = class_volumes_mm3(fingerprint)
     weights = uniform_weights(target.num_classes) if volumes is None else class_weights(volumes)
     why = [
@@ -90,6 +87,12 @@ def _checked(budget: Budget) -> Budget:
     if budget.memory_bytes is not None and budget.memory_bytes < 1:
         raise PlanError(f"memory: found {budget.memory_bytes} bytes, expected a size above 0.")
     return budget
+
+
+def _channels(fingerprint: Fingerprint) -> tuple[ChannelPlan, ...]:
+    kept = fingerprint.relative_size_after_crop
+    pairs = zip(fingerprint.channels, fingerprint.intensities, strict=True)
+    return tuple(plan_channel(name, statistics, kept) for name, statistics in pairs)
 
 
 def _encoder(budget: Budget) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ class Counted:
 
     def _count(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         # Each value of a transposed convolution's input meets all its weights; else each value of the output does.
-        weight: torch.Tensor = module.weight
+        weight = cast(torch.Tensor, module.weight)
         values = inputs[0].numel() if isinstance(module, TRANSPOSED) else output.numel()
         self.multiply_adds += values * weight[0].numel()
         self.written += 0 if isinstance(module, torch.nn.Linear) else output.numel()
