@@ -107,7 +107,7 @@ def test_a_model_is_rebuilt_from_its_folder_alone(tmp_path, plan):
     assert not any(network.training for network in model.networks)
     expected = build_network(plan.configurations["3d"], 1, 2, torch.Generator().manual_seed(1)).eval()
     image = torch.randn(1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(model.networks[1](image)[0], expected(image)[0])
+    assert torch.equal(model.networks[1](image).logits[0], expected(image).logits[0])
     assert load_model(tmp_path, folds=["1"]).folds == ("1",)
 
 
@@ -153,3 +153,15 @@ def test_weights_of_another_network_are_refused(tmp_path, plan):
     save_checkpoint(tmp_path / "fold_0" / FINAL, Checkpoint(weights(wide), plan, "3d"))
     with pytest.raises(CheckpointError, match="do not fit"):
         load_model(tmp_path)
+
+
+def test_running_statistics_and_their_counters_come_back(tmp_path, plan):
+    configuration = replace(plan.configurations["3d"], network="unet")
+    network = build_network(configuration, 1, 2).train()
+    network(torch.randn(2, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0)))
+    checkpoint = Checkpoint(network.state_dict(), with_configuration(plan, configuration), "3d")
+    save_checkpoint(tmp_path / "fold_0" / FINAL, checkpoint)
+    rebuilt = load_model(tmp_path).networks[0].state_dict()
+    assert all(torch.equal(tensor, rebuilt[name]) for name, tensor in network.state_dict().items())
+    counters = [int(tensor) for name, tensor in rebuilt.items() if name.endswith("num_batches_tracked")]
+    assert set(counters) == {1}
