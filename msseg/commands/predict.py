@@ -35,6 +35,17 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--no-mirroring", action="store_true", help="one pass a tile instead of all mirrored ones")
     parser.add_argument(
+        "--mode",
+        choices=("accurate", "fast"),
+        default="accurate",
+        help="average all branches of full resolution, or take the main one alone (default: accurate)",
+    )
+    parser.add_argument(
+        "--no-guidance",
+        action="store_true",
+        help="keep classes that classification-guided modules see nowhere in the image",
+    )
+    parser.add_argument(
         "--noise-repeats",
         type=values.not_negative_int,
         default=0,
@@ -60,7 +71,11 @@ def _run(arguments: argparse.Namespace) -> int:
             root=arguments.root,
             folds=arguments.folds,
             options=PredictionOptions(
-                mirror=not arguments.no_mirroring, step=arguments.step, noise_repeats=arguments.noise_repeats
+                mirror=not arguments.no_mirroring,
+                step=arguments.step,
+                noise_repeats=arguments.noise_repeats,
+                branches=arguments.mode,
+                guidance=not arguments.no_guidance,
             ),
             postprocess=not arguments.no_postprocessing,
             overwrite=arguments.overwrite,

@@ -24,13 +24,15 @@ RULES_FILE = "postprocessing.json"
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """How an image is shown to the networks; see `predict_logits`."""
+    """How an image is shown to the networks and which of their branches answer; see `predict_logits`."""
 
     mirror: bool = True
     step: float = 0.5
     noise_repeats: int = 0
     noise_std: float = 0.01
     seed: int = 0
+    branches: str = "accurate"
+    guidance: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Predictor:
             noise_repeats=self.options.noise_repeats,
             noise_std=self.options.noise_std,
             seed=self.options.seed,
+            branches=self.options.branches,
+            guidance=self.options.guidance,
             on_batch=on_batch,
         )
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from msseg.devices import autocast_dtype
+from msseg.inference.answers import Answer, Network, answering, is_guided, rule_out, seen
 from msseg.inference.tiles import gaussian_importance, tile_corners
 from planning.plan import Configuration
 
-Network = Callable[[torch.Tensor], "torch.Tensor | list[torch.Tensor]"]
 _Item = TypeVar("_Item")
 
 # Voxels of input that go through the network at once. On a CPU one patch already fills the cores and further ones
@@ -48,6 +48,8 @@ def predict_logits(
     noise_repeats: int = 0,
     noise_std: float = 0.01,
     seed: int = 0,
+    branches: str = "accurate",
+    guidance: bool = True,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
     """Mean logits (num_classes, z, y, x), float32, of a preprocessed image (c, z, y, x) in plan order.
@@ -55,14 +57,16 @@ def predict_logits(
     Every tile is shown once for each combination of the configuration's mirror axes (only as it is if not `mirror`),
     and as often again with Gaussian noise of `noise_std` for each of `noise_repeats`; all these and all networks
     count alike, overlapping tiles by `gaussian_importance`. An image smaller than the patch is padded with 0 on both
-    sides. A 2D configuration is shown slice by slice. The networks lie on `device` and in evaluation mode; the
+    sides. A 2D configuration is shown slice by slice. `branches` says which branches of a network answer: see
+    `answering`. With `guidance`, a class that the networks' classification-guided modules see in no tile of the image
+    is ruled out; one patch's word does not empty the others. The networks lie on `device` and in evaluation mode; the
     result does too, unless its memory gave out. `on_batch(done, total)` counts forward passes; what it raises
     ends the prediction.
     """
     patch = (1,) * (3 - configuration.dimensions) + configuration.patch_size
     padded, (depth, height, width) = pad_to_patch(image_czyx, patch)
     window = _Window(
-        networks=[main_output(network) for network in networks],
+        networks=[answering(network, branches, guidance) for network in networks],
         patch=patch,
         dimensions=configuration.dimensions,
         corners=tile_corners(padded.shape[1:], patch, step),
@@ -71,6 +75,7 @@ def predict_logits(
         device=device,
         noise_std=noise_std,
         seed=seed,
+        guided=sum(map(is_guided, networks)) if guidance else 0,
     )
     with torch.inference_mode(), _autocast(device):
         logits = _within_memory(window, torch.from_numpy(padded), on_batch)
@@ -91,24 +96,11 @@ def pad_to_patch(image_czyx: np.ndarray, patch: Sequence[int]) -> tuple[np.ndarr
     return np.require(padded, np.float32, ["C", "W"]), inner
 
 
-def main_output(network: Network) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The function that gives a network's full-resolution logits, computing no other head where the network can."""
-    own = getattr(network, "main_output", None)
-    if own is not None:
-        return own
-
-    def first_output(batch: torch.Tensor) -> torch.Tensor:
-        outputs = network(batch)
-        return outputs if isinstance(outputs, torch.Tensor) else outputs[0]
-
-    return first_output
-
-
 @dataclass(frozen=True)
 class _Window:
-    """All that one prediction needs besides the image."""
+    """All that one prediction needs besides the image; `guided` networks say which classes are present."""
 
-    networks: list[Callable[[torch.Tensor], torch.Tensor]]
+    networks: list[Callable[[torch.Tensor], Answer]]
     patch: tuple[int, ...]
     dimensions: int
     corners: list[tuple[int, ...]]
@@ -117,6 +109,7 @@ class _Window:
     device: torch.device
     noise_std: float
     seed: int
+    guided: int = 0
 
     @property
     def batch_size(self) -> int:
@@ -151,18 +144,28 @@ def _accumulate(
 ) -> torch.Tensor:
     image = image.to(keep_on)
     scores = torch.zeros((window.num_classes, *image.shape[1:]), device=keep_on)
+    presence = torch.zeros((len(window.corners), window.num_classes - 1), device=keep_on) if window.guided else None
     importance = torch.from_numpy(gaussian_importance(window.patch)).to(keep_on)
     noise = torch.Generator(device=window.device).manual_seed(window.seed)
-    shown = list(itertools.product(window.corners, window.views))
+    shown = list(itertools.product(range(len(window.corners)), window.views))
     for done, batch in enumerate(_batches(shown, batch_size)):
-        tiles = torch.stack([_show(window, image, corner, view) for corner, view in batch]).to(window.device)
-        _add_noise(tiles, [view for _, view in batch], window.noise_std, noise)
-        for item, (corner, view) in zip(_forward(window, tiles).to(keep_on), batch, strict=True):
+        corners, views = [window.corners[tile] for tile, _ in batch], [view for _, view in batch]
+        tiles = torch.stack([_show(window, image, *each) for each in zip(corners, views, strict=True)])
+        tiles = tiles.to(window.device)
+        _add_noise(tiles, views, window.noise_std, noise)
+        answer = _forward(window, tiles)
+        for item, corner, view in zip(answer.logits.to(keep_on), corners, views, strict=True):
             scores[_region(window, corner)] += _as_tile(window, item, view) * importance
+        if presence is not None and answer.presence is not None:
+            indices = torch.tensor([tile for tile, _ in batch], device=keep_on)
+            presence.index_add_(0, indices, answer.presence.to(keep_on))
         if on_batch is not None:
             on_batch(done + 1, math.ceil(len(shown) / batch_size))
     views_and_networks = len(window.views) * len(window.networks)
-    return scores.div_(_total_importance(window, image.shape[1:], importance) * views_and_networks)
+    scores.div_(_total_importance(window, image.shape[1:], importance) * views_and_networks)
+    if presence is not None:
+        rule_out(scores, seen(presence / (len(window.views) * window.guided)))
+    return scores
 
 
 def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
@@ -194,10 +197,9 @@ def _add_noise(tiles: torch.Tensor, views: list[View], std: float, generator: to
             tile += std * torch.randn(tile.shape, generator=generator, device=tile.device)
 
 
-def _forward(window: _Window, tiles: torch.Tensor) -> torch.Tensor:
-    """Sum over the networks of their logits (b, k, *spatial)."""
-    outputs = (network(tiles).float() for network in window.networks)
-    return functools.reduce(torch.add, outputs)
+def _forward(window: _Window, tiles: torch.Tensor) -> Answer:
+    """Sums over the networks of their logits (b, k, *spatial) and of what they say of presence."""
+    return functools.reduce(Answer.__add__, (network(tiles) for network in window.networks))
 
 
 def _total_importance(window: _Window, shape: Sequence[int], importance: torch.Tensor) -> torch.Tensor:

@@ -38,7 +38,7 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 class BranchGuide(nn.Module):
-    """Presence logits (b, foreground classes, 2) from the mean and the largest value of each channel of (b, c, *spatial).
+    """Presence logits (b, foreground classes, 2) from the mean and the largest value of channels (b, c, *spatial).
 
     UNet#'s modules: one linear layer (CGM-B), or two with half as many hidden units as channels where `is_deep`
     (CGM-A), each after batch norm and dropout. Its paper has ReLU before the softmax too, which would forbid the logits

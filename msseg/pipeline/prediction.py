@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from msseg.data.cases import find_images
 from msseg.devices import resolve_device
+from msseg.files import read_json, write_json
 from msseg.folders import find_model, project_root
 from msseg.inference.folder import PredictionReport, predict_folder
 from msseg.inference.predictor import PredictionOptions, Predictor
 from msseg.inference.predictor import load_predictor as load_predictor_from
 from msseg.interrupts import StopRequest
+
+# What the segmentations beside it were predicted with.
+RECORD = "predicted_with.json"
 
 _LOG = logging.getLogger("msseg")
 
@@ -37,12 +43,15 @@ def predict(
 ) -> PredictionReport:
     """Segment every image of a folder; what became of each case.
 
-    The model is `model`, else the only trained one of `task`, else the only one below `root`. Raises DatasetError
+    The model is `model`, else the only trained one of `task`, else the only one below `root`. Model and options are
+    recorded in the output folder, with a warning where outputs that are kept were made with others. Raises DatasetError
     for an input folder without images, CheckpointError where no model, or more than one, answers.
     """
-    predictor = load_predictor(model, task, root, folds, options, postprocess, device)
+    folder = model_folder(model, task, root)
+    predictor = load_predictor(folder, None, None, folds, options, postprocess, device)
     cases, problems = find_images(Path(input_folder), len(predictor.model.plan.channels))
     stop = stop or StopRequest()
+    _record(Path(output_folder) / RECORD, _made_with(folder, predictor, postprocess), overwrite)
     return predict_folder(
         predictor,
         cases,
@@ -65,12 +74,33 @@ def load_predictor(
     device: str = "auto",
 ) -> Predictor:
     """A predictor that stays loaded: its `predict_array(image_czyx, spacing_mm)` segments one array after another."""
-    folder = Path(model) if model is not None else find_model(project_root(root), task)
+    folder = model_folder(model, task, root)
     names = None if folds is None else [str(fold) for fold in folds]
     predictor = load_predictor_from(folder, resolve_device(device), names, options, postprocess)
     for note in predictor.model.notes:
         _LOG.warning("%s: %s.", folder, note)
     return predictor
+
+
+def model_folder(model: PathLike | None = None, task: str | None = None, root: PathLike | None = None) -> Path:
+    """The folder of `model`, else of the only trained model of `task`, else of the only one below `root`."""
+    return Path(model) if model is not None else find_model(project_root(root), task)
+
+
+def _made_with(folder: Path, predictor: Predictor, postprocess: bool) -> dict[str, Any]:
+    return {
+        "model": str(folder),
+        "folds": list(predictor.model.folds),
+        "options": asdict(predictor.options),
+        "postprocess": postprocess,
+    }
+
+
+def _record(path: Path, made_with: Mapping[str, Any], overwrite: bool) -> None:
+    """Write what the outputs are made with, after a warning where those that are kept were made with something else."""
+    if path.is_file() and not overwrite and read_json(path) != made_with:
+        _LOG.warning("%s: outputs that are there and kept were made with another model or other options.", path)
+    write_json(path, made_with)
 
 
 def prediction_summary(report: PredictionReport, output_folder: PathLike) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -20,14 +21,14 @@ from msseg.evaluation.pairs import Pair
 from msseg.files import content_hash, read_json, write_json
 from msseg.folders import Task
 from msseg.inference.folder import output_path, predict_folder
-from msseg.inference.predictor import RULES_FILE, load_predictor
+from msseg.inference.predictor import RULES_FILE, PredictionOptions, load_predictor
 from msseg.interrupts import StopRequest
 from msseg.parallel import map_cases
 from msseg.postprocessing.decide import candidate_dice, rules_from_dice
 from msseg.postprocessing.rules import write_rules
 from msseg.training.job import TrainingJob
 
-# Which weights the segmentations beside it are of.
+# Which weights and options the segmentations beside it are of.
 ORIGIN = "predicted_with.json"
 # What the rules would do to each of a fold's validation cases.
 CANDIDATES = "postprocessing_candidates.json"
@@ -37,13 +38,13 @@ def validate_fold(task: Task, job: TrainingJob, workers: int, quiet: bool, stop:
     """The evaluation of the fold's validation cases, predicted with mirrors and without postprocessing.
 
     Writes `validation/` (segmentations), `validation.json` and `.csv` into the fold's folder, and the model's
-    postprocessing rules anew from all folds that are validated. Segmentations of the same weights are kept. None
-    where it was stopped. Raises DatasetError where the raw data set is gone or a case fails.
+    postprocessing rules anew from all folds that are validated. Segmentations of the same weights and options are
+    kept. None where it was stopped. Raises DatasetError where the raw data set is gone or a case fails.
     """
     dataset = read_dataset(task.raw)
     cases = _validation_cases(dataset, job.split.validation, task.raw)
     output = job.folder / "validation"
-    keep_outputs_of(job.folder / FINAL, output)
+    keep_outputs_of(job.folder / FINAL, output, PredictionOptions())
     predictor = load_predictor(job.folder.parent, job.device, [job.fold], postprocess=False)
     report = predict_folder(predictor, cases, output, quiet=quiet, stop=lambda: stop.requested)
     if report.failed:
@@ -58,9 +59,9 @@ def validate_fold(task: Task, job: TrainingJob, workers: int, quiet: bool, stop:
     return evaluation
 
 
-def keep_outputs_of(checkpoint: Path, output: Path) -> None:
-    """Empty the folder `output` unless its segmentations are of the weights in `checkpoint`, and note that they are."""
-    origin = {"checkpoint": content_hash(checkpoint)}
+def keep_outputs_of(checkpoint: Path, output: Path, options: PredictionOptions) -> None:
+    """Empty the folder `output` unless its segmentations are of `checkpoint` with `options`, and note that they are."""
+    origin = {"checkpoint": content_hash(checkpoint), "options": asdict(options)}
     if (output / ORIGIN).is_file() and read_json(output / ORIGIN) == origin:
         return
     if output.is_dir():

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from msseg.inference import sliding_window
-from msseg.inference.sliding_window import main_output, pad_to_patch, predict_logits
+from msseg.inference.answers import main_output
+from msseg.inference.sliding_window import pad_to_patch, predict_logits
 from planning.plan import Configuration
 
 CPU = torch.device("cpu")

@@ -10,6 +10,7 @@ from msseg.data.image import write_label
 from msseg.data.labels import LabelMap
 from msseg.errors import DatasetError
 from msseg.evaluation.pairs import Pair
+from msseg.inference.predictor import PredictionOptions
 from msseg.pipeline.validation import CANDIDATES, choose_postprocessing, keep_outputs_of
 from msseg.postprocessing.rules import read_rules
 
@@ -52,13 +53,16 @@ def test_a_segmentation_of_undeclared_values_is_an_error(tmp_path):
         choose_postprocessing(tmp_path / "fold_0", [pair(tmp_path, "a", [3], [7])], LABELS, workers=1)
 
 
-def test_segmentations_of_other_weights_are_not_kept(tmp_path):
+@pytest.mark.parametrize(
+    ("weights", "options"), [(b"second", PredictionOptions()), (b"first", PredictionOptions(branches="fast"))]
+)
+def test_segmentations_of_other_weights_or_options_are_not_kept(tmp_path, weights, options):
     checkpoint, output = tmp_path / "final", tmp_path / "validation"
     checkpoint.write_bytes(b"first")
-    keep_outputs_of(checkpoint, output)
+    keep_outputs_of(checkpoint, output, PredictionOptions())
     (output / "a.nii.gz").write_bytes(b"segmentation")
-    keep_outputs_of(checkpoint, output)
+    keep_outputs_of(checkpoint, output, PredictionOptions())
     assert (output / "a.nii.gz").exists()
-    checkpoint.write_bytes(b"second")
-    keep_outputs_of(checkpoint, output)
+    checkpoint.write_bytes(weights)
+    keep_outputs_of(checkpoint, output, options)
     assert not (output / "a.nii.gz").exists()
