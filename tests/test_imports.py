@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 STANDARD = set(sys.stdlib_module_names)
-COMMANDS = ["plan_and_preprocess", "plan", "train", "predict", "evaluate", "prune", "export", "demo"]
+COMMANDS = ["plan_and_preprocess", "plan", "networks", "train", "predict", "evaluate", "prune", "export", "demo"]
 
 
 def imported_modules(path: Path) -> set[str]:
