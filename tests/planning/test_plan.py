@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 
 from planning.errors import PlanError
+from planning.networks import NETWORKS
 from planning.plan import plan_from_json, plan_to_json
 from planning.planner import make_plan
 
@@ -60,6 +62,12 @@ def test_the_version_comes_first(written):
 def test_a_plan_edited_by_hand_is_honoured(written, path, value):
     edited = edit(written, path, value)
     assert json.loads(json.dumps(plan_to_json(plan_from_json(edited, "plan.json")))) == edited
+
+
+def test_a_network_added_to_the_table_by_hand_can_be_read(written, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "own", replace(NETWORKS["mss_unet"], name="own"))
+    plan = plan_from_json(edit(written, "configurations.3d.network", "own"), "plan.json")
+    assert plan.configurations["3d"].row.name == "own"
 
 
 @pytest.mark.parametrize(
