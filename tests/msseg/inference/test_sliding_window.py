@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from msseg.inference import sliding_window
-from msseg.inference.answers import main_output
 from msseg.inference.sliding_window import pad_to_patch, predict_logits
 from planning.plan import Configuration
 
@@ -130,17 +129,6 @@ def test_noise_repeats_are_seeded_and_leave_the_clean_view_in(configuration):
     np.testing.assert_array_equal(predict(1), predict(1))
     assert np.abs(predict(1) - predict(2)).max() > 0.1
     assert 0.3 < predict(1).std() < 0.7  # half of the noise's standard deviation, since one of two views is clean
-
-
-def test_a_network_that_knows_its_main_output_is_asked_for_that():
-    class Supervised(torch.nn.Module):
-        def forward(self, batch):
-            raise AssertionError("computes every head")
-
-        def main_output(self, batch):
-            return batch + 1
-
-    assert main_output(Supervised())(torch.zeros(1)).item() == 1
 
 
 def test_forward_passes_are_counted_and_can_be_ended(configuration):
