@@ -7,15 +7,21 @@ are PyTorch's. Rounding error is about 1e-6 of the largest output.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 Filters = tuple[torch.Tensor, ...]
+# The slices that a tile gives, and those that it sees.
+Window = tuple[range, range]
 
 _TILE = 4
 _POINTS = 6
+# Values that are held transformed at once: 32 MB. More would not be faster, and where many features of full resolution
+# come together (UNet#) would take more memory than all that training keeps.
+_VALUES_AT_ONCE = 1 << 23
 _INPUT = (
     (4.0, 0.0, -5.0, 0.0, 1.0, 0.0),
     (0.0, -4.0, -4.0, 1.0, 1.0, 0.0),
@@ -92,13 +98,14 @@ class _Winograd(torch.autograd.Function):
 
 def _convolve(slices: torch.Tensor, filters: Filters, result: torch.Tensor) -> None:
     """Write one sample's output (z, y, x, o) to `result` from its input (z, y, x, c)."""
-    transformed = _transform_input(slices)
-    products = transformed.new_empty(*transformed.shape[:-1], result.shape[-1])
-    for planes, kernel, product in zip(transformed, filters, products, strict=True):
-        product.copy_(F.conv2d(_images(planes), kernel, padding=1).permute(0, 2, 3, 1))
-    matrix = products.new_tensor(_OUTPUT)
-    for tile, (own, _) in enumerate(_windows(len(slices))):
-        torch.mm(matrix[: len(own)], products[:, tile].flatten(1), out=_flat(result, own))
+    matrix = slices.new_tensor(_OUTPUT)
+    for windows in _groups(slices, result):
+        transformed = _transform_input(slices, windows)
+        products = transformed.new_empty(*transformed.shape[:-1], result.shape[-1])
+        for planes, kernel, product in zip(transformed, filters, products, strict=True):
+            product.copy_(F.conv2d(_images(planes), kernel, padding=1).permute(0, 2, 3, 1))
+        for tile, (own, _) in enumerate(windows):
+            torch.mm(matrix[: len(own)], products[:, tile].flatten(1), out=_flat(result, own))
 
 
 def _differentiate(
@@ -109,18 +116,16 @@ def _differentiate(
     of_slices: torch.Tensor,
 ) -> None:
     """Add one sample's gradients to those of the input (z, y, x, c) and of the filters."""
-    transformed = _transform_input(slices)
-    of_products = _transform_gradient(gradient)
-    of_transformed = torch.empty_like(transformed)
-    for planes, of_product, kernel, of_planes, of_filter in zip(
-        transformed, of_products, filters, of_transformed, of_filters, strict=True
-    ):
-        of_images, of_kernel = _convolution_backward(_images(of_product), _images(planes), kernel)
-        of_planes.copy_(of_images.permute(0, 2, 3, 1))
-        of_filter += of_kernel
     matrix = slices.new_tensor(_INPUT)
-    for tile, (_, seen) in enumerate(_windows(len(slices))):
-        _flat(of_slices, seen).addmm_(_columns(matrix, tile, seen).t(), of_transformed[:, tile].flatten(1))
+    for windows in _groups(slices, gradient):
+        transformed = _transform_input(slices, windows)
+        of_products = _transform_gradient(gradient, windows)
+        for planes, of_product, kernel, of_filter in zip(transformed, of_products, filters, of_filters, strict=True):
+            of_images, of_kernel = _convolution_backward(_images(of_product), _images(planes), kernel)
+            planes.copy_(of_images.permute(0, 2, 3, 1))  # the input's are not needed any more
+            of_filter += of_kernel
+        for tile, (own, seen) in enumerate(windows):
+            _flat(of_slices, seen).addmm_(_columns(matrix, own, seen).t(), transformed[:, tile].flatten(1))
 
 
 def _convolution_backward(
@@ -133,19 +138,17 @@ def _convolution_backward(
     return of_images, of_kernel
 
 
-def _transform_input(slices: torch.Tensor) -> torch.Tensor:
+def _transform_input(slices: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
     """(6, tiles, y, x, c) from one sample's (z, y, x, c)."""
-    windows = _windows(len(slices))
     result = slices.new_empty(_POINTS, len(windows), *slices.shape[1:])
     matrix = slices.new_tensor(_INPUT)
-    for tile, (_, seen) in enumerate(windows):
-        torch.mm(_columns(matrix, tile, seen), _flat(slices, seen), out=result[:, tile].flatten(1))
+    for tile, (own, seen) in enumerate(windows):
+        torch.mm(_columns(matrix, own, seen), _flat(slices, seen), out=result[:, tile].flatten(1))
     return result
 
 
-def _transform_gradient(gradient: torch.Tensor) -> torch.Tensor:
+def _transform_gradient(gradient: torch.Tensor, windows: Sequence[Window]) -> torch.Tensor:
     """The adjoint of the output transform: (6, tiles, y, x, o) from one sample's (z, y, x, o)."""
-    windows = _windows(len(gradient))
     result = gradient.new_empty(_POINTS, len(windows), *gradient.shape[1:])
     matrix = gradient.new_tensor(_OUTPUT)
     for tile, (own, _) in enumerate(windows):
@@ -153,7 +156,16 @@ def _transform_gradient(gradient: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def _windows(depth: int) -> list[tuple[range, range]]:
+def _groups(slices: torch.Tensor, written: torch.Tensor) -> Iterator[list[Window]]:
+    """The windows of one sample (z, y, x, c), as many at a time as may be held transformed at both ends."""
+    per_tile = _POINTS * (slices[0].numel() + written[0].numel())
+    count = max(1, _VALUES_AT_ONCE // per_tile)
+    windows = _windows(len(slices))
+    for start in range(0, len(windows), count):
+        yield windows[start : start + count]
+
+
+def _windows(depth: int) -> list[Window]:
     """For each tile the slices that it gives and those that it sees, one more on either side, cut at the border."""
     return [
         (range(start, min(start + _TILE, depth)), range(max(start - 1, 0), min(start + _TILE + 1, depth)))
@@ -161,9 +173,9 @@ def _windows(depth: int) -> list[tuple[range, range]]:
     ]
 
 
-def _columns(matrix: torch.Tensor, tile: int, seen: range) -> torch.Tensor:
+def _columns(matrix: torch.Tensor, own: range, seen: range) -> torch.Tensor:
     """The columns of the input matrix that meet slices inside the image; the others would meet zeros."""
-    first = tile * _TILE - 1
+    first = own.start - 1
     return matrix[:, seen.start - first : seen.stop - first]
 
 
