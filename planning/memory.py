@@ -1,4 +1,4 @@
-"""What a network keeps of one patch, counted on its grid without building it, and bytes from it.
+"""What a network keeps of one patch, counted without building it, and bytes from it.
 
 This is the scale on which patch and batch are planned.
 """
@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from planning import rules
-from planning.counting import written_by_convolutions
-from planning.layout import Layout, network_layers
+from planning.counting import CONVOLUTIONS, values_written
 from planning.network_row import NetworkRow
+from planning.recording.layout import layout_of_row
+from planning.recording.network import Recorder
+from planning.recording.tape import Tape
+
+_HALF_BYTES = 2
 
 
 def level_shapes(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
@@ -27,33 +32,26 @@ def feature_voxels(
 ) -> int:
     """Channel values of one patch that `row` is sized by.
 
-    Where the row counts convolutions alone: what these write, and the score maps, as `compute_conv_feature_map_size` of
-    nnU-Net's networks without deep supervision does. Else half of all that is kept for the way back, concatenations and
-    gates included: in nnU-Net's count, a convolution's value stands for two, its own and its activation's.
+    Where the row counts convolutions alone: what these write, the score maps, and ways past a block that are pooled and
+    nothing else, as `compute_conv_feature_map_size` of nnU-Net's networks without deep supervision does. Else half of
+    all that a training step in half precision holds before its way back, from an image of one channel on: in nnU-Net's
+    count, a convolution's value stands for two, its own and its activation's.
     """
-    layers = network_layers(_layout(row, patch_size, strides, num_classes), training=True)
+    return _feature_voxels(row, tuple(patch_size), tuple(tuple(stride) for stride in strides), num_classes)
+
+
+@lru_cache(maxsize=1024)  # Sizing asks for most patches several times, and for each of them records a whole network.
+def _feature_voxels(
+    row: NetworkRow, patch_size: tuple[int, ...], strides: tuple[tuple[int, ...], ...], num_classes: int
+) -> int:
+    tape = Tape(batch=1, value_bytes=_HALF_BYTES)
+    heads = len(row.supervised(len(strides) + 1)) if row.counts_all_heads else 1
+    image = tape.leaf(1, patch_size)
+    # Named, since what the meter reads below is what something still refers to.
+    _outputs = Recorder(tape, layout_of_row(row, strides, heads, num_classes)).forward(image)
     if row.counts_convolutions_alone:
-        skips = sum(layer.values for layer in layers if layer.kind == "skip")
-        return written_by_convolutions(layers) + skips
-    return math.ceil(sum(layer.kept * layer.values for layer in layers) / 2)
-
-
-def _layout(row: NetworkRow, patch_size: Sequence[int], strides: Sequence[Sequence[int]], num_classes: int) -> Layout:
-    """The layout of a row on a patch; kernels and the image's channels do not change what is written."""
-    levels, dimensions = len(strides) + 1, len(patch_size)
-    encoder, decoder = row.depths(levels)
-    return Layout(
-        row=row,
-        patch_size=tuple(patch_size),
-        features=row.features(levels, dimensions),
-        strides=tuple(tuple(stride) for stride in strides),
-        kernel_sizes=((rules.KERNEL_EDGE,) * dimensions,) * levels,
-        encoder_convolutions=encoder,
-        decoder_convolutions=decoder,
-        heads=len(row.supervised(levels)) if row.counts_all_heads else 1,
-        in_channels=1,
-        num_classes=num_classes,
-    )
+        return values_written(tape, (*CONVOLUTIONS, "skip"))
+    return math.ceil(tape.meter.now / (2 * _HALF_BYTES))
 
 
 def training_bytes(voxels: int, batch_size: int, dimensions: int, row: NetworkRow | None = None) -> int:

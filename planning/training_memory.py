@@ -14,8 +14,10 @@ from typing import Final
 
 from planning.errors import PlanError
 from planning.plan import Configuration
-from planning.recorded_network import Recorder
-from planning.tape import INT64_BYTES, SINGLE_BYTES, Memory, Tape
+from planning.recording.layout import layout_of
+from planning.recording.loss import record_loss
+from planning.recording.network import Recorder
+from planning.recording.tape import INT64_BYTES, SINGLE_BYTES, Memory, Tape
 
 # Values that an optimiser keeps for each parameter: the moving averages of the gradient and of its square; momentum.
 OPTIMISER_STATES: Final = {"adam": 2, "adamw": 2, "amsgrad": 3, "sgd": 1}
@@ -48,10 +50,17 @@ def step_memory(
         raise PlanError(f"network option padding: found 'valid', expected {wanted}.")
     tape = Tape(configuration.batch_size, value_bytes)
     labels = Memory(tape.meter, configuration.batch_size * math.prod(configuration.patch_size) * INT64_BYTES)
-    Recorder(tape, configuration, num_classes).step(tape.leaf(in_channels, configuration.patch_size))
+    _record_step(tape, configuration, in_channels, num_classes)
     counts = [weight.count for weight in tape.weights.values()]
     parameters = SINGLE_BYTES * sum(counts)
     states = OPTIMISER_STATES[optimiser] * parameters
     copies = value_bytes * sum(counts) if value_bytes < SINGLE_BYTES else 0
     update = labels.size + parameters + SINGLE_BYTES * max(counts)
     return StepMemory(parameters, states, parameters + states + max(tape.meter.peak + copies, update))
+
+
+def _record_step(tape: Tape, configuration: Configuration, in_channels: int, num_classes: int) -> None:
+    """Forward, loss, backward; the images stay to the end."""
+    image = tape.leaf(in_channels, configuration.patch_size)
+    outputs = Recorder(tape, layout_of(configuration, num_classes)).forward(image)
+    tape.backward(record_loss(tape, outputs))

@@ -34,10 +34,20 @@ def test_mss_unet_counts_the_scores_of_all_heads():
 
 
 def test_what_the_schools_u_net_keeps_by_hand():
-    # Kept at level 0 (16 voxels): 4 convolutions and 4 activations of 32, the concatenation of 32 + 64, 3 scores.
+    # Kept at level 0 (16 voxels): 4 convolutions and 4 activations of 32, the concatenation of 32 + 64, 3 scores,
+    # and the image.
     # At level 1 (4 voxels): 2 of each of 64, and the pooled 32 with the places of the maxima, 4 half values each.
-    kept = 16 * (8 * 32 + 96 + 3) + 4 * (4 * 64 + 5 * 32)
+    kept = 16 * (8 * 32 + 96 + 3 + 1) + 4 * (4 * 64 + 5 * 32)
     assert feature_voxels(UNET, (4, 4), ((2, 2),), 3) == kept / 2
+
+
+def test_what_pads_by_reflection_keeps_the_padded_maps_too():
+    counts = {
+        padding: feature_voxels(network_row("unet_school", {"padding": padding}), (32, 32), ((2, 2),), 2)
+        for padding in ("zeros", "mirrored", "valid")
+    }
+    assert counts["mirrored"] > 1.2 * counts["zeros"]
+    assert counts["valid"] == counts["zeros"]  # Counted on the patch itself, not on the enlarged one.
 
 
 def test_denser_grids_keep_more():

@@ -20,7 +20,6 @@ from msseg.pipeline.live_memory import peak_bytes
 from planning.counting import parameters
 from planning.errors import PlanError
 from planning.networks import NETWORKS, network_row
-from planning.tape import Tape
 from planning.training_memory import step_memory
 from planning.weights import SUPERVISION
 
@@ -140,28 +139,3 @@ def test_autocast_halves_what_is_kept_but_keeps_weights_twice(planned):
 def test_convolutions_without_padding_are_refused(planned):
     with pytest.raises(PlanError, match="padding: found 'valid'"):
         step_memory(planned("2d", "unet_school", {"padding": "valid"}), 1, 3)
-
-
-def test_a_tape_by_hand():
-    tape = Tape(batch=1)
-    image = tape.leaf(1, (10,))  # 40 bytes all the way
-    first = tape.apply([image], 2, (10,), keeps=[image], weights=[tape.weight("first", 5)])  # 80, kept by the second
-    second = tape.apply([first], 1, (10,), keeps=[first], weights=[tape.weight("second", 3)])  # 40
-    assert (tape.meter.now, tape.meter.peak) == (160, 160)
-    del first
-    assert tape.meter.now == 160
-    tape.backward(second)
-    # On the way back: the gradients of the second result (40) and of the first (80), that of 3 weights (12).
-    assert tape.meter.peak == 160 + 40 + 80 + 12
-    assert tape.meter.now == 40 + 40 + 12 + 20  # image, second result, both weights' gradients
-
-
-def test_what_two_operators_make_of_one_tensor_is_added_in_place():
-    tape = Tape(batch=1)
-    x = tape.apply([tape.leaf(1, (10,))], 1, (10,), weights=[tape.weight("w", 1)])
-    y = tape.apply([x], 1, (10,))
-    z = tape.apply([x], 1, (10,))
-    total = tape.apply([y, z], 1, (10,), backward="same")
-    tape.backward(total)
-    # Image, x, y, z and the total are held here, and the weight's gradient is left.
-    assert tape.meter.now == 4 * 40 + 4

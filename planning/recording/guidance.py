@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
-from planning.grids import Node
-from planning.recorded_parts import Unit, convolution, linear
-from planning.tape import Map, Tape
+from planning.recording.tape import Map, Tape
+from planning.recording.units import Unit, convolution, dropped, linear
 
+_DROPOUT: Final = 0.5
 _ANSWERS: Final = 2
 
 
@@ -29,20 +29,12 @@ def branch_guide(tape: Tape, name: str, x: Map, num_foreground: int, is_deep: bo
 def bottleneck_guide(tape: Tape, name: str, x: Map, num_foreground: int, _is_deep: bool) -> Map:
     """A 1-kernel behind dropout, and the largest of its answers."""
     ones = (1,) * len(x.shape)
-    kept = tape.apply([x], x.channels, x.shape, keeps_bytes=tape.size(x.channels, x.shape))
     shape = Unit(_ANSWERS * num_foreground, ones, ones, True, "none", "none")
-    answers = convolution(tape, name, kept, shape)
+    answers = convolution(tape, name, dropped(tape, x, _DROPOUT), shape)
     return tape.apply([answers], answers.channels, (1,), keeps=[answers])
 
 
 GUIDES: Final[dict[str, Callable[[Tape, str, Map, int, bool], Map]]] = {
     "branches": branch_guide,
     "bottleneck": bottleneck_guide,
-}
-
-# The nodes that decide which classes are present, from the supervised ones and the number of levels.
-GUIDED: Final[dict[str, Callable[[Sequence[Node], int], tuple[Node, ...]]]] = {
-    "none": lambda _supervised, _levels: (),
-    "branches": lambda supervised, _levels: tuple(supervised),
-    "bottleneck": lambda _supervised, levels: (Node(levels - 1, 0),),
 }

@@ -1,4 +1,4 @@
-"""What automatic differentiation holds, and when: operators recorded by the sizes of their tensors alone.
+"""A network's operators, recorded by the sizes of their tensors alone: what they compute, what they hold, and when.
 
 A `Map` stands for a tensor. Its memory lives as long as anything refers to it, as PyTorch's does: a variable of the
 caller, or an operator that needs it for the way back. `Tape.backward` then walks the operators backwards, as autograd
@@ -16,6 +16,8 @@ INT64_BYTES: Final = 8
 SINGLE_BYTES: Final = 4
 
 Backward = Literal["new", "same", "slices"]
+# What an operator counts as: "skip" is a way past a block that is pooled and nothing else.
+Kind = Literal["convolution", "transposed", "linear", "skip", "other"]
 
 
 @dataclass
@@ -74,7 +76,10 @@ class Gradient:
 
 @dataclass(eq=False)
 class Operator:
-    """One recorded operator: who made its inputs, how large they are, and what it keeps for the way back."""
+    """One recorded operator: who made its inputs, how large they are, and what it keeps for the way back.
+
+    It writes `values` for one sample, with `products` multiply-adds behind each.
+    """
 
     inputs: tuple[Operator | None, ...]
     input_sizes: tuple[int, ...]
@@ -82,6 +87,9 @@ class Operator:
     backward: Backward
     weights: tuple[Weight, ...]
     scratch: int
+    kind: Kind
+    values: int
+    products: int
 
 
 @dataclass
@@ -119,12 +127,14 @@ class Tape:
         backward: Backward = "new",
         weights: Sequence[Weight] = (),
         scratch: int = 0,
+        kind: Kind = "other",
+        products: int = 0,
     ) -> Map:
         """The result of an operator.
 
         It keeps the memory of `keeps`, of its result and `keeps_bytes` more. `in_place` writes to the first input.
         `backward` makes a "new" gradient for each input, hands on the "same" one, or "slices" of it. `scratch` bytes
-        live beside these for a moment.
+        live beside these for a moment. `products` are the multiply-adds behind one value of one sample.
         """
         size = self.size(channels, shape)
         memory = inputs[0].memory if in_place else Memory(self.meter, size)
@@ -140,6 +150,9 @@ class Tape:
                 backward=backward,
                 weights=tuple(weights),
                 scratch=scratch,
+                kind=kind,
+                values=channels * math.prod(shape),
+                products=products,
             )
             self.operators.append(operator)
         return Map(channels, tuple(shape), memory, operator)

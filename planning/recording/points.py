@@ -1,4 +1,4 @@
-"""Point rendering as a tape sees it; the twin of `msseg.networks.points`' renderer in training."""
+"""Point rendering as a tape sees it; the twin of `msseg.networks.points`' renderer."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Final
 
 from planning.network_row import NetworkRow
 from planning.point_counts import level_points
-from planning.recorded_parts import Unit, convolution, linear
-from planning.tape import INT64_BYTES, SINGLE_BYTES, Map, Tape
+from planning.recording.tape import INT64_BYTES, SINGLE_BYTES, Map, Tape
+from planning.recording.units import Unit, convolution, linear
 
 _HIDDEN_LAYERS: Final = 3
 
@@ -25,11 +25,15 @@ class Rendered:
 
 @dataclass(frozen=True)
 class RenderingPlace:
-    """Where a renderer stands: its level's width, and how many cells of full resolution one of its cells has."""
+    """Where a renderer stands: its level's width, and how many cells of full resolution one of its cells has.
+
+    Where it does not train it refines more points.
+    """
 
     width: int
     num_classes: int
     cells_per_cell: int
+    training: bool
 
 
 def render(tape: Tape, row: NetworkRow, name: str, maps: tuple[Map, Map, Map], place: RenderingPlace) -> Rendered:
@@ -38,9 +42,8 @@ def render(tape: Tape, row: NetworkRow, name: str, maps: tuple[Map, Map, Map], p
     ones = (1,) * len(encoder.shape)
     coarse = convolution(tape, f"{name}.coarse", deeper, Unit(place.num_classes, ones, ones, True, "none", "none"))
     coarse = tape.apply([coarse], place.num_classes, encoder.shape)
-    count = level_points(
-        row.point_count, math.prod(encoder.shape), place.cells_per_cell, len(encoder.shape), training=True
-    )
+    cells, dimensions = math.prod(encoder.shape), len(encoder.shape)
+    count = level_points(row.point_count, cells, place.cells_per_cell, dimensions, place.training)
     sampled = [_sampled(tape, one, count) for one in (encoder, upsampled, coarse)]
     hidden = tape.apply(sampled, sum(one.channels for one in sampled), (count,), backward="slices")
     for index in range(_HIDDEN_LAYERS):

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from planning.encoders import ENCODERS
-from planning.recorded_parts import Block, Unit, activation, added, plain_block, pooled, unit
-from planning.tape import Map, Tape
+from planning.recording.blocks import Block, plain_block
+from planning.recording.tape import Map, Tape
+from planning.recording.units import Unit, activation, added, dropped, pooled, unit
 
 _STEM_EDGE: Final = 7
 _EDGE: Final = 3
@@ -31,7 +32,7 @@ def vgg16_stage(tape: Tape, name: str, x: Map, shape: Stage) -> Map:
 
 
 def resnet101_stage(tape: Tape, name: str, x: Map, shape: Stage) -> Map:
-    """The stem, or bottleneck blocks, the first of them behind max pooling."""
+    """The stem, or bottleneck blocks, the first of them behind max pooling; then dropout."""
     own = replace(shape.unit, bias=False)
     if shape.index == 0:
         stem = replace(own, kernel_size=(_STEM_EDGE,) * len(x.shape))
@@ -41,7 +42,7 @@ def resnet101_stage(tape: Tape, name: str, x: Map, shape: Stage) -> Map:
         x, own = pooled(tape, x, own.stride, keeps_places=True), own.later
     for index in range(ENCODERS["resnet101"].convolutions[shape.index]):
         x = _bottleneck(tape, f"{name}.{index}", x, own.later if index else own)
-    return x
+    return dropped(tape, x, shape.dropout)
 
 
 def _bottleneck(tape: Tape, name: str, x: Map, shape: Unit) -> Map:
