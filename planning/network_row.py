@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from planning import rules
@@ -63,7 +63,7 @@ class NetworkRow:
     year: int
     source: str
     base_features: int
-    feature_cap: dict[int, int] = field(hash=False)
+    feature_cap: dict[int, int]
     grid: str = "plain"
     heads: str = "last"
     supervision: str = "mean"
@@ -102,7 +102,7 @@ class NetworkRow:
     counts_convolutions_alone: bool = False
     fits_reference_batch: bool = False
     batch_share: float = rules.LARGEST_BATCH_SHARE
-    reference_voxels: dict[int, int] | None = field(default=None, hash=False)
+    reference_voxels: dict[int, int] | None = None
     reference_memory_bytes: int = rules.REFERENCE_MEMORY_BYTES
 
     def features(self, levels: int, dimensions: int) -> tuple[int, ...]:
