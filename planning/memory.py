@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from planning import rules
 from planning.counting import CONVOLUTIONS, values_written
@@ -36,6 +37,13 @@ def feature_voxels(
     all that a training step in half precision holds before its way back, from an image of one channel on: in nnU-Net's
     count, a convolution's value stands for two, its own and its activation's.
     """
+    return _feature_voxels(row, tuple(patch_size), tuple(tuple(stride) for stride in strides), num_classes)
+
+
+@lru_cache(maxsize=1024)  # Sizing asks for most patches several times, and for each of them records a whole network.
+def _feature_voxels(
+    row: NetworkRow, patch_size: tuple[int, ...], strides: tuple[tuple[int, ...], ...], num_classes: int
+) -> int:
     tape = Tape(batch=1, value_bytes=_HALF_BYTES)
     heads = len(row.supervised(len(strides) + 1)) if row.counts_all_heads else 1
     image = tape.leaf(1, patch_size)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from planning import rules
 from planning.encoders import ENCODERS, OWN, stage
 from planning.errors import PlanError
-from planning.grids import GRIDS, HEADS, Grid, Node
+from planning.grids import GRIDS, HEADS, PRUNABLE, Grid, Node
 from planning.weights import SUPERVISION
 
 # The parts a row may name, by field.
@@ -36,6 +36,7 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
+_BLOCKS_WITH_DROPOUT = ("plain", "vnet")
 # With so many levels, every kind of grid and of heads differs from the others.
 _ENOUGH_LEVELS = 4
 
@@ -63,7 +64,7 @@ class NetworkRow:
     year: int
     source: str
     base_features: int
-    feature_cap: dict[int, int]
+    feature_cap: dict[int, int] = field(hash=False)
     grid: str = "plain"
     heads: str = "last"
     supervision: str = "mean"
@@ -102,7 +103,7 @@ class NetworkRow:
     counts_convolutions_alone: bool = False
     fits_reference_batch: bool = False
     batch_share: float = rules.LARGEST_BATCH_SHARE
-    reference_voxels: dict[int, int] | None = None
+    reference_voxels: dict[int, int] | None = field(default=None, hash=False)
     reference_memory_bytes: int = rules.REFERENCE_MEMORY_BYTES
 
     def features(self, levels: int, dimensions: int) -> tuple[int, ...]:
@@ -146,6 +147,8 @@ def with_options(row: NetworkRow, options: Mapping[str, Any]) -> NetworkRow:
         _check_option(row, name, value)
     row = replace(row, **options)
     _check_heads(row)
+    _check_shared(row)
+    _check_dropout(row)
     return row
 
 
@@ -163,9 +166,10 @@ def _check_option(row: NetworkRow, name: str, value: Any) -> None:
     known = CHOICES.get(name)
     if known is not None and value not in known:
         raise PlanError(f"network option {name}: found {value!r}, expected one of {', '.join(known)}.")
-    kind = NetworkRow.__dataclass_fields__[name].type
-    if not _KINDS[str(kind)](value):
-        raise PlanError(f"network option {name}: found {value!r}, expected {kind}.")
+    kind = str(NetworkRow.__dataclass_fields__[name].type)
+    fits, wanted = _VALUES.get(name, _KINDS[kind])
+    if not fits(value):
+        raise PlanError(f"network option {name}: found {value!r}, expected {wanted}.")
 
 
 def _check_heads(row: NetworkRow) -> None:
@@ -177,6 +181,28 @@ def _check_heads(row: NetworkRow) -> None:
         raise PlanError(f"network option heads: found {row.heads!r} on the grid {row.grid!r}, expected {wanted}.")
 
 
+def _check_shared(row: NetworkRow) -> None:
+    """Raise PlanError where columns share what their differing widths do not fit."""
+    shared = ["up_shared=true"] if row.up_shared else []
+    shared += ["gate_per=node"] if row.gate != "none" and row.gate_per == "node" and row.encoder != OWN else []
+    if not shared or row.grid not in PRUNABLE or (row.encoder == OWN and not row.unified):
+        return
+    name, value = ("encoder", repr(row.encoder)) if row.encoder != OWN else ("unified", "true")
+    raise PlanError(
+        f"network option {name}: found {value} with {' and '.join(shared)}, but then column 0 has widths of its own "
+        "and nothing fits all columns. Add up_shared=false and gate_per=skip."
+    )
+
+
+def _check_dropout(row: NetworkRow) -> None:
+    """Raise PlanError where the encoder's blocks have no place for dropout."""
+    if row.dropout and row.encoder == OWN and row.encoder_block not in _BLOCKS_WITH_DROPOUT:
+        wanted = f"0, or encoder_block one of {', '.join(_BLOCKS_WITH_DROPOUT)}"
+        raise PlanError(
+            f"network option dropout: found {row.dropout} in {row.encoder_block} blocks, expected {wanted}."
+        )
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -185,10 +211,22 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-_KINDS = {
-    "str": lambda value: isinstance(value, str),
-    "bool": lambda value: isinstance(value, bool),
-    "float": lambda value: _is_number(value) and 0 <= value < 1,
-    "int": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
-    "int | None": lambda value: value is None or _is_count(value),
+def _is_odd(value: Any) -> bool:
+    return _is_count(value) and value % 2 == 1
+
+
+_Values = tuple[Callable[[Any], bool], str]
+_KINDS: Final[dict[str, _Values]] = {
+    "str": (lambda value: isinstance(value, str), "a name"),
+    "bool": (lambda value: isinstance(value, bool), "true or false"),
+    "float": (lambda value: _is_number(value) and 0 <= value < 1, "a number of at least 0 and below 1"),
+    "int": (_is_count, "a whole number of at least 1"),
+    "int | None": (lambda value: value is None or _is_count(value), "null or a whole number of at least 1"),
+}
+# Where a value must be other than its kind says.
+_ODD: Final[_Values] = (_is_odd, "an odd whole number, which pads both sides alike")
+_VALUES: Final[dict[str, _Values]] = {
+    **dict.fromkeys(("head_kernel", "low_head_kernel", "encoder_kernel_edge"), _ODD),
+    "decoder_kernel_level": (lambda value: value in (0, 1) and not isinstance(value, (bool, float)), "0 or 1"),
+    "batch_share": (lambda value: _is_number(value) and 0 < value <= 1, "a number above 0 and at most 1"),
 }

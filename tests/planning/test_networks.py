@@ -69,11 +69,21 @@ def test_options_replace_single_values():
         ({"feature_cap": 3}, "found 'feature_cap', expected one of"),
         ({"norm": "layer"}, "norm: found 'layer', expected one of none, instance, batch"),
         ({"norm": None}, "norm: found None, expected one of"),
-        ({"dropout": 1}, "dropout: found 1, expected float"),
-        ({"dropout": True}, "dropout: found True, expected float"),
-        ({"unified": 1}, "unified: found 1, expected bool"),
-        ({"head_kernel": 1.0}, "head_kernel: found 1.0, expected int"),
-        ({"most_levels": 0}, "most_levels: found 0, expected int . None"),
+        ({"dropout": 1}, "dropout: found 1, expected a number of at least 0 and below 1"),
+        ({"dropout": True}, "dropout: found True, expected a number"),
+        ({"unified": 1}, "unified: found 1, expected true or false"),
+        ({"head_kernel": 1.0}, "head_kernel: found 1.0, expected an odd whole number"),
+        ({"most_levels": 0}, "most_levels: found 0, expected null or a whole number of at least 1"),
+        ({"base_features": 0}, "base_features: found 0, expected a whole number of at least 1"),
+        ({"head_kernel": 2}, "head_kernel: found 2, expected an odd whole number"),
+        ({"encoder_kernel_edge": 4}, "encoder_kernel_edge: found 4, expected an odd whole number"),
+        ({"decoder_kernel_level": 2}, "decoder_kernel_level: found 2, expected 0 or 1"),
+        ({"batch_share": 0}, "batch_share: found 0, expected a number above 0 and at most 1"),
+        ({"reference_memory_bytes": 0}, "reference_memory_bytes: found 0, expected a whole number of at least 1"),
+        ({"up_shared": True, "encoder": "vgg16"}, "encoder: found 'vgg16' with up_shared=true, but"),
+        ({"up_shared": True, "unified": True}, "unified: found true with up_shared=true, but"),
+        ({"gate": "attention", "gate_per": "node", "encoder": "vgg16"}, "'vgg16' with gate_per=node, but"),
+        ({"encoder_block": "residual", "dropout": 0.5}, "dropout: found 0.5 in residual blocks, expected 0, or"),
         ({"grid": "plain"}, "heads: found 'sharp' on the grid 'plain', expected last, decoder, full_scale"),
     ],
 )
@@ -85,3 +95,8 @@ def test_an_option_that_cannot_be_meant_is_refused(options, message):
 def test_what_describes_a_row_cannot_be_replaced():
     assert set(option_names()).isdisjoint(("name", "title", "source", "year", "feature_cap", "reference_voxels"))
     assert set(CHOICES) < set(option_names())
+
+
+def test_what_columns_share_gives_way_to_an_encoder_of_the_literature():
+    row = network_row("anu_net", {"encoder": "vgg16", "up_shared": False, "gate_per": "skip"})
+    assert (row.encoder, row.gate) == ("vgg16", "attention")

@@ -116,7 +116,7 @@ def test_a_network_added_to_the_table_by_hand_can_be_read(written, monkeypatch):
         ("configurations.3d.decoder_convolutions", [2] * 6, "found 6 entries, expected 5: one a stride"),
         ("configurations.3d.network_options", {"gird": "sharp"}, "3d.network_options: .*found 'gird', expected one of"),
         ("configurations.3d.network_options", {"grid": "round"}, "option grid: found 'round', expected one of plain"),
-        ("configurations.3d.network_options", {"dropout": "much"}, "option dropout: found 'much', expected float"),
+        ("configurations.3d.network_options", {"dropout": "much"}, "dropout: found 'much', expected a number of"),
         ("configurations.3d.network_options", {"dropout": [0.5]}, "network_options.dropout: found .0.5., expected"),
         ("configurations.3d.network_options", {"heads": "sharp"}, "heads: found 'sharp' on the grid 'plain', expected"),
         ("configurations.3d.network_options", {"encoder": "vgg16"}, "found 'vgg16' in 3D, expected 'blocks', or a 2D"),
