@@ -78,7 +78,7 @@ def main() -> None:
     print("seed  network         guided  word    images of   voxels   emptied of   Dice   seconds")
     for seed in arguments.seeds:
         for name in arguments.networks:
-            for guidance in ("none", NETWORKS[name][1]):
+            for guidance in ("none", NETWORKS[name][1])[arguments.only_guided :]:
                 compare(name, guidance, training, test, schooling, seed)
 
 
@@ -209,6 +209,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--presence-weight", type=float, default=1.0)
+    parser.add_argument("--only-guided", action="store_true", help="leave out the networks without modules")
     return parser.parse_args()
 
 

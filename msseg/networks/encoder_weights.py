@@ -62,8 +62,8 @@ def _read(path: Path) -> Weights:
     except FileNotFoundError:
         raise EncoderWeightsError(f"{path}: no such file; expected the encoder's weights.") from None
     except Exception as error:  # whatever the two readers stumble over in a file of somebody else
-        found = f"{path}: cannot be read ({type(error).__name__})"
-        raise EncoderWeightsError(f"{found}; expected safetensors, or a torch file of tensors alone.") from error
+        wanted = "a .safetensors file, or a torch file (.pth) of tensors alone"
+        raise EncoderWeightsError(f"{path}: not a file of weights, or damaged; expected {wanted}.") from error
     if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise EncoderWeightsError(f"{path}: found {type(content).__name__}, expected a state dict: names and tensors.")
     return content

@@ -69,10 +69,12 @@ def transformed_filters(weight: torch.Tensor) -> Filters:
 
 
 def _product(slices: torch.Tensor, filters: Filters) -> torch.Tensor:
-    result = slices.new_empty(*slices.shape[:-1], filters[0].shape[0])
-    for its_slices, its_result in zip(slices, result, strict=True):
+    shape = (len(slices), filters[0].shape[0], *slices.shape[1:-1])
+    # Made in its final shape: a view would not let an activation behind it write in place.
+    result = torch.empty(shape, dtype=slices.dtype, memory_format=torch.channels_last_3d)
+    for its_slices, its_result in zip(slices, result.permute(0, 2, 3, 4, 1), strict=True):
         _convolve(its_slices, filters, its_result)
-    return result.permute(0, 4, 1, 2, 3)
+    return result
 
 
 class _Winograd(torch.autograd.Function):

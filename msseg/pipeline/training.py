@@ -156,6 +156,9 @@ def plan_for_network(
         for key, value in other.configurations.items()
         if key in plan.configurations
     }
+    if configuration is not None and configuration not in replanned:
+        encoder = network_row(name, wanted).encoder
+        raise PlanError(f"configuration {configuration}: encoder {encoder} is for 2D alone. Use --configuration 2d.")
     default = plan.default_configuration if plan.default_configuration in replanned else other.default_configuration
     return replace(plan, configurations=replanned, default_configuration=default, reasons=other.reasons)
 

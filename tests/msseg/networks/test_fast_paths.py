@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from msseg.networks.blocks import BlockShape, plain_block
+from msseg.networks.build import build_network
 from msseg.networks.channels_last import serves
 from msseg.networks.convolutions import (
     Convolution2d,
@@ -127,3 +128,15 @@ def test_fast_paths_stand_aside_for_autocast_and_half_precision() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not serves(x)
         assert Convolution3d(8, 8, 3, padding=1)(x).dtype == torch.bfloat16
+
+
+def test_an_activation_in_place_may_follow_a_convolution_without_bias(make_configuration):
+    """Nothing between them copies where there is no norm either."""
+    configuration = make_configuration(
+        network="unet",
+        features=(8, 16),
+        network_options={"norm": "none", "convolution_bias": False},
+    )
+    network = build_network(configuration, 1, 2).train()
+    network(torch.randn(1, 1, 8, 8, 8)).logits[0].square().mean().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())

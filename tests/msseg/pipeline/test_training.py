@@ -141,5 +141,5 @@ def test_an_encoder_of_the_literature_leaves_a_plan_of_2d_alone_whose_cases_are_
     assert (list(plan.configurations), plan.default_configuration) == (["2d"], "2d")
     names = prepared_cases(task, plan, plan.configurations["2d"], workers=1, quiet=True)
     assert len(names) == CASES
-    with pytest.raises(PlanError, match="configuration 3d: not in the plan, which has 2d"):
+    with pytest.raises(PlanError, match="configuration 3d: encoder vgg16 is for 2D alone"):
         train(TASK, 0, root_of(task), TrainingOptions("3d", "unet", {"encoder": "vgg16"}), device="cpu", workers=1)
