@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from msseg.networks.operators import OPERATORS
 from msseg.networks.units import ACTIVATIONS, ConvolutionUnit, UnitShape, convolution
-
-_RECURRENT_STEPS = 2
+from planning.part_rules import RECURRENT_STEPS
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class RecurrentUnit(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = self.unit(x)
-        for _ in range(_RECURRENT_STEPS):
+        for _ in range(RECURRENT_STEPS):
             result = self.unit(x + result)
         return result
 

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from msseg.networks.blocks import BlockShape, PlainBlock
 from msseg.networks.units import ACTIVATIONS, ConvolutionUnit, UnitShape
 from planning.encoders import ENCODERS
+from planning.part_rules import BOTTLENECK, STEM_EDGE
 
-_STEM_EDGE, _EDGE = 7, 3
-_BOTTLENECK = 4
+_EDGE = 3
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Bottleneck(nn.Module):
 
     def __init__(self, shape: UnitShape):
         super().__init__()
-        narrow, ones = shape.out_channels // _BOTTLENECK, (1,) * shape.dimensions
+        narrow, ones = shape.out_channels // BOTTLENECK, (1,) * shape.dimensions
         middle = shape.but(in_channels=narrow, out_channels=narrow)
         self.first = ConvolutionUnit(shape.pointwise.but(out_channels=narrow))
         self.second = ConvolutionUnit(middle)
@@ -81,7 +81,7 @@ def resnet101_stage(shape: StageShape) -> nn.Module:
     """The stem, a 7-kernel on the image; or bottleneck blocks, the first of them behind max pooling."""
     unit = shape.unit.but(bias=False)
     if shape.index == 0:
-        stem = unit.but(kernel_size=(_STEM_EDGE,) * unit.dimensions)
+        stem = unit.but(kernel_size=(STEM_EDGE,) * unit.dimensions)
         return PlainBlock(BlockShape(stem, 1, dropout=shape.dropout))
     unit = unit.but(kernel_size=(_EDGE,) * unit.dimensions)
     if shape.index > 1:
@@ -91,5 +91,3 @@ def resnet101_stage(shape: StageShape) -> nn.Module:
 
 
 STAGES: dict[str, Callable[[StageShape], nn.Module]] = {"vgg16": vgg16_stage, "resnet101": resnet101_stage}
-# How a stage is reached from the level above it: over the edge's pooling, or by the stage's own stride.
-DOWN_TO_STAGE: dict[str, str] = {"vgg16": "max_pool", "resnet101": "strided"}

@@ -41,7 +41,3 @@ class AttentionGate(nn.Module):
 
 
 GATES: dict[str, Callable[[GateShape], nn.Module]] = {"attention": AttentionGate}
-GATE_WIDTHS: dict[str, Callable[[int], int]] = {
-    "half": lambda channels: max(1, channels // 2),
-    "half_at_least_32": lambda channels: max(32, channels // 2),
-}

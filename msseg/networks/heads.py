@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from msseg.networks.units import ConvolutionUnit, UnitShape, convolution
-
-_SCHOOL_LEAST_HIDDEN = 2
+from planning.part_rules import SCHOOL_LEAST_HIDDEN
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def linear_head(shape: HeadShape) -> nn.Module:
 
 def school_head(shape: HeadShape) -> nn.Module:
     """A convolution to as many channels as classes, at least 2, ReLU, and a 1-kernel."""
-    hidden = max(_SCHOOL_LEAST_HIDDEN, shape.num_classes)
+    hidden = max(SCHOOL_LEAST_HIDDEN, shape.num_classes)
     first = shape.unit(shape.level_kernel).but(out_channels=hidden)
     return nn.Sequential(ConvolutionUnit(first), convolution(shape.unit(()).pointwise.but(in_channels=hidden)))
 

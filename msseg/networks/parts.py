@@ -11,8 +11,8 @@ from torch import nn
 
 from msseg.networks.blocks import BLOCKS, BlockShape
 from msseg.networks.edges import DOWNS, UPS, Edge, EdgeShape, MaxPool, Same, Unified
-from msseg.networks.encoders import DOWN_TO_STAGE, STAGES, StageShape
-from msseg.networks.gates import GATE_WIDTHS, GATES, GateShape
+from msseg.networks.encoders import STAGES, StageShape
+from msseg.networks.gates import GATES, GateShape
 from msseg.networks.guidance import GUIDES, GuideShape
 from msseg.networks.heads import HEADS, HeadShape
 from msseg.networks.names import gate_name
@@ -21,11 +21,9 @@ from msseg.networks.units import UnitShape
 from planning.encoders import stage
 from planning.grids import Node
 from planning.network_row import NetworkRow
+from planning.part_rules import DOWN_TO_STAGE, GATE_WIDTHS, LEVELS_WITH_DROPOUT
 from planning.plan import Configuration
-
-# The edge of a plan's kernels that a row may ask to be another.
-_PLAN_EDGE = 3
-_LEVELS_WITH_DROPOUT = 2
+from planning.rules import KERNEL_EDGE
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,7 @@ class Parts:
         row, configuration = self.row, self.configuration
         kernel = configuration.kernel_sizes[node.level + (row.decoder_kernel_level if node.column else 0)]
         if not node.column:
-            kernel = tuple(row.encoder_kernel_edge if edge == _PLAN_EDGE else edge for edge in kernel)
+            kernel = tuple(row.encoder_kernel_edge if edge == KERNEL_EDGE else edge for edge in kernel)
         return UnitShape(
             dimensions=configuration.dimensions,
             in_channels=configuration.features[node.level],
@@ -176,7 +174,7 @@ class Parts:
 
     def _dropout(self, node: Node) -> float:
         """The probability of dropout behind a node: the row's on the encoder's two deepest levels."""
-        deep = node.level >= len(self.configuration.features) - _LEVELS_WITH_DROPOUT
+        deep = node.level >= len(self.configuration.features) - LEVELS_WITH_DROPOUT
         return self.row.dropout if deep and not node.column else 0.0
 
     def _features(self, node: Node) -> int:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from planning.part_rules import RECURRENT_STEPS
 from planning.recording.tape import Map, Tape
 from planning.recording.units import Unit, activation, added, convolution, dropped, pooled, unit
-
-_RECURRENT_STEPS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def recurrent_block(tape: Tape, name: str, x: Map, block: Block) -> Map:
     for index in range(block.convolutions):
         image, own = result, f"{name}.{index}"
         result = unit(tape, own, image, block.unit.later)
-        for _ in range(_RECURRENT_STEPS):
+        for _ in range(RECURRENT_STEPS):
             result = unit(tape, own, added(tape, image, result), block.unit.later)
     return added(tape, entry, result)
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from planning.encoders import ENCODERS
+from planning.part_rules import BOTTLENECK, STEM_EDGE
 from planning.recording.blocks import Block, plain_block
 from planning.recording.tape import Map, Tape
 from planning.recording.units import Unit, activation, added, dropped, pooled, unit
 
-_STEM_EDGE: Final = 7
 _EDGE: Final = 3
-_BOTTLENECK: Final = 4
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def resnet101_stage(tape: Tape, name: str, x: Map, shape: Stage) -> Map:
     """The stem, or bottleneck blocks, the first of them behind max pooling; then dropout."""
     own = replace(shape.unit, bias=False)
     if shape.index == 0:
-        stem = replace(own, kernel_size=(_STEM_EDGE,) * len(x.shape))
+        stem = replace(own, kernel_size=(STEM_EDGE,) * len(x.shape))
         return plain_block(tape, name, x, Block(stem, 1, False, shape.dropout))
     own = replace(own, kernel_size=(_EDGE,) * len(x.shape))
     if shape.index == 1:
@@ -46,7 +45,7 @@ def resnet101_stage(tape: Tape, name: str, x: Map, shape: Stage) -> Map:
 
 
 def _bottleneck(tape: Tape, name: str, x: Map, shape: Unit) -> Map:
-    narrow = shape.channels // _BOTTLENECK
+    narrow = shape.channels // BOTTLENECK
     result = unit(tape, f"{name}.first", x, replace(shape.pointwise, channels=narrow))
     result = unit(tape, f"{name}.second", result, replace(shape, channels=narrow))
     result = unit(tape, f"{name}.third", result, replace(shape.pointwise, activation="none"))
@@ -57,6 +56,3 @@ def _bottleneck(tape: Tape, name: str, x: Map, shape: Unit) -> Map:
 
 
 STAGES: Final[dict[str, Callable[[Tape, str, Map, Stage], Map]]] = {"vgg16": vgg16_stage, "resnet101": resnet101_stage}
-
-# How a stage is reached from the level above it.
-DOWN_TO_STAGE: Final = {"vgg16": "max_pool", "resnet101": "strided"}

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
 
 from planning.recording.tape import Map, Tape
 from planning.recording.units import Unit, added, unit
-
-GATE_WIDTHS: Final[dict[str, Callable[[int], int]]] = {
-    "half": lambda channels: max(1, channels // 2),
-    "half_at_least_32": lambda channels: max(32, channels // 2),
-}
 
 
 def gated(tape: Tape, name: str, feature: Map, signal: Map, width: int, norm_kind: str) -> Map:

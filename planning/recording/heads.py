@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from planning.part_rules import SCHOOL_LEAST_HIDDEN
 from planning.recording.tape import Map, Tape
 from planning.recording.units import Unit, convolution, unit
-
-_SCHOOL_LEAST_HIDDEN: Final = 2
 
 
 def linear_head(tape: Tape, name: str, x: Map, shape: Unit, _level_kernel: tuple[int, ...]) -> Map:
@@ -19,7 +18,7 @@ def linear_head(tape: Tape, name: str, x: Map, shape: Unit, _level_kernel: tuple
 
 def school_head(tape: Tape, name: str, x: Map, shape: Unit, level_kernel: tuple[int, ...]) -> Map:
     """A convolution to at least two channels, ReLU, and a 1-kernel."""
-    hidden = max(_SCHOOL_LEAST_HIDDEN, shape.channels)
+    hidden = max(SCHOOL_LEAST_HIDDEN, shape.channels)
     first = unit(tape, f"{name}.first", x, replace(shape, channels=hidden, kernel_size=level_kernel))
     return convolution(tape, name, first, shape.pointwise)
 

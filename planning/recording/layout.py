@@ -10,16 +10,14 @@ from typing import Final
 from planning.encoders import stage
 from planning.grids import Node
 from planning.network_row import NetworkRow
+from planning.part_rules import DOWN_TO_STAGE, GATE_WIDTHS, LEVELS_WITH_DROPOUT
 from planning.plan import Configuration
 from planning.recording.blocks import Block
 from planning.recording.edges import Edge
-from planning.recording.encoders import DOWN_TO_STAGE
-from planning.recording.gates import GATE_WIDTHS
 from planning.recording.points import RenderingPlace
 from planning.recording.units import Unit
 from planning.rules import KERNEL_EDGE
 
-_LEVELS_WITH_DROPOUT: Final = 2
 _DEEP_LEVELS: Final = 2
 
 
@@ -80,7 +78,7 @@ class Layout:
 
     def block(self, node: Node, is_input: bool) -> Block:
         """A node's block; of a stage of an encoder, its unit and its dropout."""
-        row, level, deepest = self.row, node.level, self.levels - _LEVELS_WITH_DROPOUT
+        row, level, deepest = self.row, node.level, self.levels - LEVELS_WITH_DROPOUT
         stride = self.factor(level if self.pools(node) else level - 1, level) if level else self.factor(0, 0)
         unit = replace(self.unit(node), stride=stride, channels=row.node_features(self.features, node))
         depths = self.decoder_convolutions if node.column else self.encoder_convolutions

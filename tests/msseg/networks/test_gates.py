@@ -6,7 +6,8 @@ import pytest
 import torch
 from monai.networks.nets.attentionunet import AttentionBlock
 
-from msseg.networks.gates import GATE_WIDTHS, AttentionGate, GateShape
+from msseg.networks.gates import AttentionGate, GateShape
+from planning.part_rules import GATE_WIDTHS
 
 
 def test_a_gate_multiplies_by_the_sigmoid_of_what_signal_and_feature_say_together() -> None:

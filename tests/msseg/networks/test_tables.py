@@ -9,14 +9,15 @@ import pytest
 from msseg.networks.blocks import BLOCKS
 from msseg.networks.edges import DOWNS, UPS
 from msseg.networks.encoder_weights import PLACES
-from msseg.networks.encoders import DOWN_TO_STAGE, STAGES
-from msseg.networks.gates import GATE_WIDTHS, GATES
+from msseg.networks.encoders import STAGES
+from msseg.networks.gates import GATES
 from msseg.networks.guidance import GUIDES
 from msseg.networks.heads import HEADS
 from msseg.networks.points import RENDERERS
 from msseg.networks.units import ACTIVATIONS, NORMS
 from planning.encoders import ENCODERS
 from planning.network_row import CHOICES
+from planning.part_rules import DOWN_TO_STAGE, GATE_WIDTHS
 
 TABLES: dict[str, Mapping[str, object]] = {
     "encoder_block": BLOCKS,

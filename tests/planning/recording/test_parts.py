@@ -6,10 +6,10 @@ import pytest
 
 from planning.encoders import ENCODERS
 from planning.network_row import CHOICES
+from planning.part_rules import DOWN_TO_STAGE, GATE_WIDTHS
 from planning.recording.blocks import BLOCKS, Block
 from planning.recording.edges import UPS, Edge
-from planning.recording.encoders import DOWN_TO_STAGE, STAGES
-from planning.recording.gates import GATE_WIDTHS
+from planning.recording.encoders import STAGES
 from planning.recording.guidance import GUIDES
 from planning.recording.heads import HEADS
 from planning.recording.tape import Tape
