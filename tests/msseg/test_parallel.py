@@ -49,6 +49,7 @@ def test_any_executor_of_the_standard_interface_serves():
 
 
 SLOW = """
+import signal
 import time
 
 from msseg.parallel import map_cases
@@ -59,6 +60,7 @@ def nap(seconds):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     for seconds, _ in map_cases(nap, [0, 600, 600, 600, 600], 2):
         print(seconds, flush=True)
 """
