@@ -1,7 +1,8 @@
 """Checks of the device paths in one command: python benchmarks/gpu_check.py [--device cuda] [--work FOLDER]
 
 On small synthetic volumes: the network's logits on the device equal the CPU's, a short training in the device's
-reduced precision learns and goes on where it stopped, and prediction on the device agrees with the CPU's. Prints a line
+reduced precision learns and goes on where it stopped, and prediction on the device agrees with the CPU's; every network
+of the school gives the CPU's logits and takes a training step within the memory that was predicted. Prints a line
 a check, with its time and the device memory it took; exits with 1 where one failed.
 """
 
@@ -22,13 +23,19 @@ from msseg.data.image import read_label
 from msseg.data.synthetic import write_synthetic_dataset
 from msseg.devices import autocast_dtype, resolve_device
 from msseg.folders import find_task
+from msseg.losses import SupervisedLoss, build_loss
 from msseg.networks.build import build_network
 from msseg.pipeline.planning import load_plan
+from planning.networks import NETWORKS
+from planning.overview import reference_configuration, with_network
+from planning.plan import Configuration
+from planning.training_memory import step_memory
 
 TASK = "Dataset001_SyntheticKidneys"
 MEMORY_BYTES = 2_000_000_000
 LARGEST_LOGIT_ERROR = 1e-3
 LEAST_EQUAL_VOXELS = 0.999
+LARGEST_MEMORY_ERROR = 0.1
 
 
 def same_logits(root: Path, device: torch.device) -> str:
@@ -72,7 +79,58 @@ def same_segmentation(root: Path, device: torch.device) -> str:
     return f"{min(equal):.4%} of the voxels equal the CPU's, mean Dice {dice:.2f}"
 
 
-CHECKS: tuple[Callable[[Path, torch.device], str], ...] = (same_logits, training_learns, same_segmentation)
+def every_network(_root: Path, device: torch.device) -> str:
+    """Each network of the table in 2D and 3D: the CPU's logits, and on CUDA the predicted memory of a training step."""
+    worst = 0.0
+    for dimensions in (2, 3):
+        for row in NETWORKS.values():
+            configuration = with_network(reference_configuration(dimensions), row)
+            if row.points == "none":  # which points are chosen may differ by rounding
+                _assert_same_logits(configuration, device)
+            if device.type == "cuda":
+                predicted = step_memory(configuration, 1, 2).peak
+                off = abs(_step_bytes(configuration, device) / predicted - 1)
+                assert off < LARGEST_MEMORY_ERROR, f"{row.name}, {dimensions}D: memory {off:.0%} off the prediction"
+                worst = max(worst, off)
+    return f"{len(NETWORKS)} networks in 2D and 3D, memory at most {worst:.1%} off the prediction"
+
+
+def _assert_same_logits(configuration: Configuration, device: torch.device) -> None:
+    network = build_network(configuration, 1, 2).eval()
+    edges = [edge // 2 for edge in configuration.patch_size]
+    image = torch.randn(1, 1, *edges, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        on_cpu = network.main_output(image)
+        on_device = network.to(device).main_output(image.to(device)).cpu()
+    error = float((on_cpu - on_device).abs().max() / on_cpu.abs().max())
+    assert error < LARGEST_LOGIT_ERROR, f"{configuration.network}: logits differ by {error:.2g} of the largest"
+
+
+def _step_bytes(configuration: Configuration, device: torch.device) -> int:
+    """Bytes of living tensors at the peak of the second training step."""
+    network = build_network(configuration, 1, 2).to(device).train()
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+    loss = SupervisedLoss(
+        build_loss("exp_log_dice_ce", (0.5, 0.5), True),
+        configuration.supervision_weights,
+        level_targets=configuration.row.level_targets,
+    )
+    shape = (configuration.batch_size, *configuration.patch_size)
+    image, target = torch.randn(shape[0], 1, *shape[1:], device=device), torch.zeros(shape, device=device).long()
+    for _ in range(2):
+        torch.cuda.reset_peak_memory_stats(device)
+        optimiser.zero_grad(set_to_none=True)
+        loss(network(image), target).backward()
+        optimiser.step()
+    return torch.cuda.max_memory_allocated(device)
+
+
+CHECKS: tuple[Callable[[Path, torch.device], str], ...] = (
+    same_logits,
+    training_learns,
+    same_segmentation,
+    every_network,
+)
 
 
 def run_check(check: Callable[[Path, torch.device], str], root: Path, device: torch.device) -> bool:
