@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from batchgenerators.transforms.abstract_transforms import AbstractTransform
 
 from msseg.data.store import StoredCase, open_case, read_patch
 from msseg.errors import DatasetError
-from msseg.training.augmentation import Augmentation, build_transforms, read_size
+from msseg.training.augmentation import Augmentation, read_size
 from msseg.training.sampling import (
     PADDING_IMAGE,
     PADDING_LABEL,
@@ -124,7 +123,10 @@ def legacy_randomness(seed: int) -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=8)
-def _transforms(source: BatchSource) -> AbstractTransform:
+def _transforms(source: BatchSource) -> Callable[..., dict[str, Any]]:
+    # Loads batchgenerators, which augmentation on the device does without.
+    from msseg.training.worker_augmentation import build_transforms
+
     assert source.augmentation is not None
     return build_transforms(source.augmentation, source.patch_size, source.dummy_2d, source.mirror_axes)
 

@@ -11,10 +11,10 @@ from msseg.training.augmentation import (
     AUGMENTATIONS,
     Augmentation,
     augmentation_named,
-    build_transforms,
     read_size,
 )
 from msseg.training.batches import legacy_randomness
+from msseg.training.worker_augmentation import build_transforms
 
 CERTAIN = Augmentation(
     name="all",
