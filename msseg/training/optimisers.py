@@ -9,12 +9,16 @@ import torch
 from torch import nn
 
 from msseg.errors import MssegError
+from msseg.training.muon import Muon
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
+    "muon": Muon,
     "sgd": torch.optim.SGD,
 }
+# Those that treat parameters by what they belong to.
+_TAKING_NAMES = ("muon",)
 
 
 def build_optimiser(
@@ -23,8 +27,9 @@ def build_optimiser(
     """The optimiser over all parameters of the network; MssegError lists the known names, or says what it refuses."""
     if name not in OPTIMISERS:
         raise MssegError(f"optimiser {name!r}: unknown. Known are: {', '.join(OPTIMISERS)}.")
+    parameters = network.named_parameters() if name in _TAKING_NAMES else network.parameters()
     try:
-        return OPTIMISERS[name](network.parameters(), lr=learning_rate, weight_decay=weight_decay, **options)
+        return OPTIMISERS[name](parameters, lr=learning_rate, weight_decay=weight_decay, **options)
     except (TypeError, ValueError) as problem:
         raise MssegError(
             f"optimiser {name}: refuses {dict(options)} ({problem}). Change the recipe's values."

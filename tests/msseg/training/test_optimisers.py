@@ -16,7 +16,7 @@ from msseg.training.optimisers import (
     update_average,
 )
 
-ROWS = [("adam", {"amsgrad": True}), ("adamw", {}), ("sgd", {"momentum": 0.99, "nesterov": True})]
+ROWS = [("adam", {"amsgrad": True}), ("adamw", {}), ("muon", {}), ("sgd", {"momentum": 0.99, "nesterov": True})]
 
 
 def network() -> nn.Module:
@@ -53,7 +53,7 @@ def test_the_rate_is_set_for_all_parameters():
 
 
 def test_an_unknown_optimiser_lists_the_known_ones():
-    with pytest.raises(MssegError, match="adam, adamw, sgd"):
+    with pytest.raises(MssegError, match="adam, adamw, muon, sgd"):
         build_optimiser("lion", network(), 0.01, 0.0, {})
 
 
