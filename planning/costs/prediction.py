@@ -1,0 +1,125 @@
+"""What msseg_predict takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planning.costs.cases import CaseSize, prepare_s, read_s
+from planning.costs.estimate import Estimate, Part, estimate_of
+from planning.costs.machine import Machine
+from planning.costs.network import network_seconds
+from planning.counting import convolution_values, parameters
+from planning.plan import Configuration
+from planning.recording.tape import SINGLE_BYTES
+
+_LIVE_SHARE = 0.25  # of the values that convolutions write, what is alive at once in evaluation
+_ALLOCATOR_SHARE = 1.1  # what an allocator holds over what is asked of it
+_LABEL_FILE_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class PredictedCase:
+    """A case to segment: `patches` are tiles times views, `work_bytes` all memory of its scores and slabs."""
+
+    size: CaseSize
+    patches: int
+    work_bytes: int
+
+
+@dataclass(frozen=True)
+class PredictionWork:
+    """A model and how it is used. `networks` is the number of folds; `seen_at_once` patches form a batch."""
+
+    configuration: Configuration
+    in_channels: int
+    num_classes: int
+    networks: int
+    cases: tuple[PredictedCase, ...]
+    device: str = "cpu"
+    seen_at_once: int = 1
+    workers: int = 1
+
+
+def prediction_estimate(work: PredictionWork, machine: Machine) -> Estimate:
+    """Read, prepare, segment, resample back and write every case."""
+    process = machine.processes["predict"]
+    on_device = work.device == "cuda" and machine.device is not None
+    arithmetic = machine.device if on_device and machine.device is not None else machine.cpu
+    forward_s = network_seconds(work.configuration, work.in_channels, work.num_classes, arithmetic).forward_s
+    network_s = sum(case.patches for case in work.cases) * work.networks * forward_s
+    around = around_parts(work, machine)
+    hidden = _hidden_share(work, machine, on_device)
+    memory = network_bytes(work)
+    inputs = _inputs_alive_bytes(work)
+    scores = max((case.work_bytes for case in work.cases), default=0)
+    main = process.resident_bytes + inputs
+    return estimate_of(
+        parts=(
+            Part("start and load", process.start_s + weight_bytes(work) / machine.cases.read_bytes_per_s),
+            Part("network", network_s),
+            *(Part(part.name, part.wall_s * hidden) for part in around),
+        ),
+        ram_bytes=main + (weight_bytes(work) if on_device else memory) + scores,
+        vram_bytes=arithmetic.base_bytes + memory + scores if on_device else 0,
+        disk_bytes=sum(_LABEL_FILE_SHARE * case.size.voxels for case in work.cases),
+        settings=[("cases", str(len(work.cases))), ("patches", str(sum(case.patches for case in work.cases)))],
+        assumptions=["nothing is cropped, no output is there yet, and label files shrink to 1 %"],
+    )
+
+
+def around_parts(work: PredictionWork, machine: Machine) -> list[Part]:
+    """What happens to images outside the network, one after the other."""
+    rates = machine.cases
+    sizes = [case.size for case in work.cases]
+    read = sum(read_s(one.image_file_bytes, one.image_bytes, one.compressed, rates) for one in sizes)
+    scored = work.num_classes * sum(max(one.voxels, one.new_voxels) for one in sizes)
+    return [
+        Part("read and inflate", read),
+        Part("normalise and resample", sum(prepare_s(one, rates) for one in sizes)),
+        Part("resample back", scored / rates.score_voxels_per_s / _score_threads(machine)),
+        Part("write", sum(one.voxels for one in sizes) / rates.gzip_label_bytes_per_s),
+    ]
+
+
+def _score_threads(machine: Machine) -> float:
+    """Interpolation of scores runs on all threads of the network."""
+    return max(1, machine.threads)
+
+
+def _hidden_share(work: PredictionWork, machine: Machine, on_device: bool) -> float:
+    """How much of the work around the network is seen in the wall time.
+
+    With one case nothing overlaps. With several the CPU's work goes on beside the network's: a graphics card leaves it
+    to other cores, while on the CPU both share the cores.
+    """
+    if len(work.cases) < 2:
+        return 1.0
+    return 1 / len(work.cases) if on_device else 1 / min(machine.cores, 2)
+
+
+def weight_bytes(work: PredictionWork) -> int:
+    """All networks' weights."""
+    count = parameters(work.configuration, work.in_channels, work.num_classes)
+    return work.networks * count * SINGLE_BYTES
+
+
+def network_bytes(work: PredictionWork) -> int:
+    """Weights, and what lives while a batch of patches passes a network."""
+    values = convolution_values(work.configuration, work.in_channels, work.num_classes)
+    alive = _LIVE_SHARE * values * work.seen_at_once * SINGLE_BYTES
+    return weight_bytes(work) + round(_ALLOCATOR_SHARE * alive)
+
+
+def _inputs_alive_bytes(work: PredictionWork) -> int:
+    """Images as read and as prepared: the one in the network and those read ahead."""
+    each = sorted(
+        (SINGLE_BYTES * one.size.channels * (one.size.voxels + one.size.new_voxels) for one in work.cases), reverse=True
+    )
+    return sum(each[: work.workers + 1])
+
+
+def most_bytes_of_scores(work: PredictionWork, machine: Machine, max_bytes: int) -> int:
+    """What is left for the scores of one case where all of it must stay within `max_bytes`; may be below zero."""
+    others: Sequence[int] = (machine.processes["predict"].resident_bytes, _inputs_alive_bytes(work))
+    return max_bytes - sum(others) - network_bytes(work)

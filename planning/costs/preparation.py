@@ -1,0 +1,44 @@
+"""What msseg_plan_and_preprocess takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from planning.costs.cases import CaseSize, case_read_s, examine_s, prepare_s, store_bytes
+from planning.costs.estimate import Estimate, Part, estimate_of
+from planning.costs.machine import Machine
+from planning.costs.workers import affordable_workers, pool_bytes, pool_s
+
+# Every file is read for the check, and once more to be prepared; the second time the system has it in memory.
+_READINGS = 2
+_RECORD_BYTES = 20_000  # of the examination of one case, as JSON
+
+
+def preparation_estimate(
+    cases: Sequence[CaseSize], num_classes: int, workers: int, machine: Machine, max_bytes: int | None = None
+) -> Estimate | None:
+    """Check, plan and preprocess cases that nobody has examined yet; None where no worker fits `max_bytes`."""
+    process = machine.processes["prepare"]
+    memory = [case.work_bytes for case in cases]
+    held = process.resident_bytes, process.private_bytes
+    used = affordable_workers(*held, memory, workers, max_bytes)
+    if not used:
+        return None
+    rates = machine.cases
+    steps: dict[str, Callable[[CaseSize], float]] = {
+        "read and inflate": lambda case: _READINGS * case_read_s(case, rates),
+        "hash files": lambda case: _READINGS * (case.image_file_bytes + case.label_file_bytes) / rates.hash_bytes_per_s,
+        "check and measure": lambda case: examine_s(case, rates),
+        "normalise and resample": lambda case: prepare_s(case, rates),
+        "write": lambda case: store_bytes(case, num_classes) / rates.write_bytes_per_s,
+        "open and record": lambda _case: rates.case_overhead_s,
+    }
+    pooled = [Part(name, pool_s([step(case) for case in cases], used, machine.cores)) for name, step in steps.items()]
+    pools = 2 if used > 1 and len(cases) > 1 else 0
+    return estimate_of(
+        parts=(Part("start", (1 + pools) * process.start_s), *pooled, Part("plan", rates.plan_s)),
+        ram_bytes=pool_bytes(*held, memory, used),
+        disk_bytes=sum(store_bytes(case, num_classes) + _RECORD_BYTES for case in cases),
+        settings=[("workers", f"{used} of {workers} asked for" if used < workers else str(used))],
+        assumptions=["nothing is cropped and nothing was examined or prepared before"],
+    )

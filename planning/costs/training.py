@@ -1,0 +1,165 @@
+"""What msseg_train takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from planning.costs.estimate import Estimate, Part, estimate_of
+from planning.costs.machine import Arithmetic, Machine
+from planning.costs.network import network_seconds
+from planning.counting import parameters
+from planning.plan import Configuration
+from planning.recording.tape import SINGLE_BYTES
+from planning.training_memory import OPTIMISER_STATES, step_memory
+
+# Passes over the parameters in one step: gradient norm, clipping, the optimiser's states and the weights.
+_PASSES_OVER_PARAMETERS = 12
+_BATCH_COPIES = 6  # of a patch while it is augmented, larger than in the end
+_BATCHES_AHEAD = 3
+_CHECKPOINT_COPIES = 1.0
+_LABEL_BYTES, _LABEL_BYTES_ON_DEVICE = 2, 8
+
+
+@dataclass(frozen=True)
+class TrainingWork:
+    """A fold to train. `configuration` has the recipe's batch and width, `patch_size` is what is trained on.
+
+    `epochs` None leaves the length to `budget_s`. `batch_workers` 0 makes batches in the command's own process;
+    `validation` is what the final prediction and its evaluation take.
+    """
+
+    configuration: Configuration
+    patch_size: tuple[int, ...]
+    in_channels: int
+    num_classes: int
+    optimiser: str
+    augmentation: str
+    averages: bool
+    steps_per_epoch: int
+    validation_batches: int
+    epochs: int | None
+    budget_s: float | None
+    batch_workers: int
+    device: str
+    validation: tuple[Part, ...] = ()
+    validation_bytes: int = 0
+
+    @property
+    def seen(self) -> Configuration:
+        """The configuration with the patch that is trained on."""
+        return replace(self.configuration, patch_size=self.patch_size)
+
+    @property
+    def batch_values(self) -> int:
+        return self.configuration.batch_size * self.in_channels * math.prod(self.patch_size)
+
+
+@dataclass(frozen=True)
+class StepSeconds:
+    """One training step: what the network takes, what making its batch takes of a core, and both in wall time."""
+
+    network_s: float
+    batch_s: float
+    wall_s: float
+
+
+def training_estimate(work: TrainingWork, machine: Machine) -> Estimate:
+    """The training, its validations on patches, and the fold's validation at the end."""
+    process = machine.processes["train"]
+    step = step_seconds(work, machine)
+    epoch_s = work.steps_per_epoch * step.wall_s + _patch_validation_s(work, machine)
+    start = Part("start", process.start_s + (machine.processes["batches"].start_s if work.batch_workers else 0))
+    validation_s = sum(part.wall_s for part in work.validation)
+    whole_s = math.inf if work.epochs is None else start.wall_s + work.epochs * epoch_s + validation_s
+    ends_by_budget = work.budget_s is not None and work.budget_s < whole_s
+    training_s = (
+        (work.budget_s or 0.0) - start.wall_s - validation_s
+        if ends_by_budget
+        else whole_s - (start.wall_s + validation_s)
+    )
+    steps = int(max(training_s, 0.0) / epoch_s * work.steps_per_epoch)
+    weights = SINGLE_BYTES * parameters(work.configuration, work.in_channels, work.num_classes)
+    on_device = work.device == "cuda"
+    return estimate_of(
+        parts=(start, Part("training", max(training_s, 0.0)), *work.validation),
+        ram_bytes=training_bytes(work, machine),
+        vram_bytes=_device_bytes(work, machine) if on_device else 0,
+        disk_bytes=weights * (2 + OPTIMISER_STATES[work.optimiser] + work.averages * _CHECKPOINT_COPIES),
+        settings=[
+            ("steps", f"{steps} of {step.wall_s:.3g} s ({step.network_s:.3g} s in the network)"),
+            ("features", " ".join(map(str, work.configuration.features))),
+            ("batch workers", str(work.batch_workers)),
+        ],
+        assumptions=["training runs to its last epoch or its budget, and starts anew"],
+    )
+
+
+def step_seconds(work: TrainingWork, machine: Machine) -> StepSeconds:
+    """One step: on a CPU the batch's making shares the cores, on a graphics card it only must keep pace."""
+    arithmetic = arithmetic_of(work.device, machine)
+    network_s = (
+        work.configuration.batch_size
+        * network_seconds(work.seen, work.in_channels, work.num_classes, arithmetic).step_s
+    )
+    count = parameters(work.configuration, work.in_channels, work.num_classes)
+    network_s += _PASSES_OVER_PARAMETERS * SINGLE_BYTES * count / arithmetic.copy_bytes_per_s
+    rates = machine.cases.augmented_values_per_s
+    batch_s = work.batch_values / rates[work.augmentation]
+    if work.batch_workers == 0:
+        return StepSeconds(network_s, batch_s, network_s + batch_s)
+    if work.device == "cpu":
+        shared = (network_s * machine.threads + batch_s) / machine.cores
+        return StepSeconds(network_s, batch_s, max(network_s, batch_s / work.batch_workers, shared))
+    copied_s = SINGLE_BYTES * work.batch_values / arithmetic.to_device_bytes_per_s
+    made_s = batch_s / min(work.batch_workers, machine.cores)
+    return StepSeconds(network_s, batch_s, max(network_s + copied_s, made_s))
+
+
+def arithmetic_of(device: str, machine: Machine) -> Arithmetic:
+    """What computes the network."""
+    return machine.device if device == "cuda" and machine.device is not None else machine.cpu
+
+
+def _patch_validation_s(work: TrainingWork, machine: Machine) -> float:
+    arithmetic = arithmetic_of(work.device, machine)
+    forward_s = network_seconds(work.seen, work.in_channels, work.num_classes, arithmetic).forward_s
+    return work.validation_batches * work.configuration.batch_size * forward_s
+
+
+def training_bytes(work: TrainingWork, machine: Machine) -> int:
+    """Main memory of the trainer and the process that makes its batches, or of the validation where that is more."""
+    resident = machine.processes["train"].resident_bytes
+    batch = (SINGLE_BYTES + _LABEL_BYTES / work.in_channels) * work.batch_values
+    making = _BATCH_COPIES * batch
+    workers = (
+        work.batch_workers * (machine.processes["batches"].private_bytes + making) if work.batch_workers else making
+    )
+    waiting = _BATCHES_AHEAD * max(1, work.batch_workers) * batch
+    step = 0 if work.device == "cuda" else _step_bytes(work, SINGLE_BYTES)
+    return round(max(resident + step + workers + waiting, resident + work.validation_bytes))
+
+
+def _device_bytes(work: TrainingWork, machine: Machine) -> int:
+    base = machine.device.base_bytes if machine.device else 0
+    return base + _step_bytes(work, value_bytes=2)
+
+
+def _step_bytes(work: TrainingWork, value_bytes: int) -> int:
+    """The step's peak, and the averaged weights beside it."""
+    memory = step_memory(work.seen, work.in_channels, work.num_classes, work.optimiser, value_bytes)
+    return memory.peak + work.averages * memory.parameters
+
+
+def fitted_configuration(
+    work: TrainingWork, candidates: Sequence[Configuration], steps: int, machine: Machine
+) -> Configuration:
+    """Of the candidates, the narrowest first, the widest of which `steps` steps fit the budget; else the first."""
+    chosen = candidates[0]
+    for candidate in candidates:
+        seconds = step_seconds(replace(work, configuration=candidate), machine).network_s
+        if seconds * steps > (work.budget_s or math.inf):
+            break
+        chosen = candidate
+    return chosen
