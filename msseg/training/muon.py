@@ -24,8 +24,8 @@ _TINY = 1e-7
 class Muon(torch.optim.Optimizer):
     """The optimiser over the named parameters of a network; one learning rate `lr`, AdamW's.
 
-    Kernels step by `lr * kernel_rate` times the orthogonal direction. `weight_decay` acts on kernels and heads, not
-    on norms and biases.
+    Kernels step by `lr * kernel_rate` times the orthogonal direction. `weight_decay`, times the same rate as the step,
+    acts on kernels and heads, not on norms and biases.
     """
 
     def __init__(
@@ -61,7 +61,6 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 (self._step_kernel if group["kernels"] else self._step_adam)(parameter, group)
         return loss
 
@@ -71,7 +70,8 @@ class Muon(torch.optim.Optimizer):
         momentum = state.setdefault("momentum", torch.zeros_like(gradient))
         momentum.lerp_(gradient, 1 - group["momentum"])
         direction = orthogonalised(gradient.lerp(momentum, group["momentum"]).flatten(1))
-        parameter.sub_(direction.view_as(parameter), alpha=group["lr"] * group["kernel_rate"])
+        rate = group["lr"] * group["kernel_rate"]
+        parameter.mul_(1 - rate * group["weight_decay"]).sub_(direction.view_as(parameter), alpha=rate)
 
     def _step_adam(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
         gradient, state = parameter.grad, self.state[parameter]
@@ -84,6 +84,7 @@ class Muon(torch.optim.Optimizer):
         state["mean"].lerp_(gradient, 1 - first)
         state["square"].lerp_(gradient.square(), 1 - second)
         deviation = (state["square"] / (1 - second**steps)).sqrt_().add_(group["eps"])
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.addcdiv_(state["mean"], deviation, value=-group["lr"] / (1 - first**steps))
 
 

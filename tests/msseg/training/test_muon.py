@@ -50,12 +50,12 @@ def test_a_gradient_of_zeros_moves_nothing():
 
 def test_a_kernel_steps_by_the_rate_along_the_orthogonal_direction():
     network = Small()
-    optimiser = Muon(network.named_parameters(), lr=0.01, momentum=0.9, kernel_rate=5.0)
+    optimiser = Muon(network.named_parameters(), lr=0.01, weight_decay=0.1, momentum=0.9, kernel_rate=5.0)
     before = network.inside.weight.detach().clone()
     gradients(network)
     direction = orthogonalised((network.inside.weight.grad * (1 - 0.9 * 0.9)).flatten(1)).view_as(before)
     optimiser.step()
-    torch.testing.assert_close(network.inside.weight.detach(), before - 0.05 * direction, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(network.inside.weight.detach(), before * (1 - 0.05 * 0.1) - 0.05 * direction, rtol=1e-4, atol=1e-6)
 
 
 def test_heads_norms_and_biases_take_adamw():
