@@ -22,6 +22,7 @@ _PLACES = {
     "PredictionOptions": "msseg.inference.predictor",
     "Predictor": "msseg.inference.predictor",
     "evaluate": "msseg.pipeline.evaluation",
+    "measure_speeds": "msseg.pipeline.speeds",
     "make_plan": "planning.planner",
     "MssegError": "msseg.errors",
     "DatasetError": "msseg.errors",

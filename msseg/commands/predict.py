@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from msseg.commands import console, values
+from msseg.inference.speeds import EXACT, SPEEDS
+
+if TYPE_CHECKING:
+    from msseg.inference.predictor import PredictionOptions
 
 EPILOG = """\
 examples:
   msseg_predict -i images/ -o segmentations/
   msseg_predict -i images/ -o segmentations/ -t Task04_Hippocampus --folds 0 1 2
+  msseg_predict -i images/ -o segmentations/ -t 4 --speed balanced
   msseg_predict -i images/ -o segmentations/ -m models/Task04_Hippocampus/3d_mss_unet --device cuda
 """
 
@@ -31,14 +37,17 @@ def main(argv: list[str] | None = None) -> int:
     console.add_workers(parser, "threads that read and prepare ahead (default: 1)")
     console.add_device(parser)
     parser.add_argument(
-        "--step", type=values.share, default=0.5, help="tile distance as a share of the patch (default: 0.5)"
+        "--speed",
+        choices=tuple(SPEEDS),
+        default=EXACT,
+        help="preset of the next three options, which win where they are given (default: exact)",
     )
+    parser.add_argument("--step", type=values.share, help="tile distance as a share of the patch (exact: 0.5)")
     parser.add_argument("--no-mirroring", action="store_true", help="one pass a tile instead of all mirrored ones")
     parser.add_argument(
         "--mode",
         choices=("accurate", "fast"),
-        default="accurate",
-        help="average all branches of full resolution, or take the main one alone (default: accurate)",
+        help="average all branches of full resolution, or take the main one alone (exact: accurate)",
     )
     parser.add_argument(
         "--no-guidance",
@@ -58,25 +67,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from msseg.inference.predictor import PredictionOptions
+    from msseg.inference.speeds import speed_note
     from msseg.interrupts import stop_on_signals
-    from msseg.pipeline.prediction import predict, prediction_summary
+    from msseg.pipeline.prediction import model_folder, predict, prediction_summary
 
+    options = _options(arguments)
+    model = model_folder(arguments.model, arguments.task, arguments.root)
+    if note := speed_note(model, options):
+        console.say(arguments, note)
     with stop_on_signals() as stop:
         report = predict(
             arguments.input,
             arguments.output,
-            model=arguments.model,
-            task=arguments.task,
-            root=arguments.root,
+            model=model,
             folds=arguments.folds,
-            options=PredictionOptions(
-                mirror=not arguments.no_mirroring,
-                step=arguments.step,
-                noise_repeats=arguments.noise_repeats,
-                branches=arguments.mode,
-                guidance=not arguments.no_guidance,
-            ),
+            options=options,
             postprocess=not arguments.no_postprocessing,
             overwrite=arguments.overwrite,
             device=arguments.device,
@@ -86,3 +91,17 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     code = console.conclude(arguments, prediction_summary(report, arguments.output), report.is_complete)
     return console.EXIT_INTERRUPTED if stop.requested else code
+
+
+def _options(arguments: argparse.Namespace) -> PredictionOptions:
+    """What the preset says, and upon that what was asked for by itself."""
+    from dataclasses import replace
+
+    from msseg.inference.predictor import PredictionOptions
+    from msseg.inference.speeds import options_for
+
+    common = PredictionOptions(noise_repeats=arguments.noise_repeats, guidance=not arguments.no_guidance)
+    asked: dict[str, Any] = {"step": arguments.step, "branches": arguments.mode}
+    asked["mirror"] = False if arguments.no_mirroring else None
+    given = {name: value for name, value in asked.items() if value is not None}
+    return replace(options_for(arguments.speed, common), **given)

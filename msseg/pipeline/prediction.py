@@ -16,6 +16,7 @@ from msseg.folders import find_model, project_root
 from msseg.inference.folder import PredictionReport, predict_folder
 from msseg.inference.predictor import PredictionOptions, Predictor
 from msseg.inference.predictor import load_predictor as load_predictor_from
+from msseg.inference.speeds import options_for, speed_of
 from msseg.interrupts import StopRequest
 
 # What the segmentations beside it were predicted with.
@@ -40,13 +41,16 @@ def predict(
     workers: int | None = None,
     quiet: bool = True,
     stop: StopRequest | None = None,
+    speed: str | None = None,
 ) -> PredictionReport:
     """Segment every image of a folder; what became of each case.
 
-    The model is `model`, else the only trained one of `task`, else the only one below `root`. Model and options are
-    recorded in the output folder, with a warning where outputs that are kept were made with others. Raises DatasetError
-    for an input folder without images, CheckpointError where no model, or more than one, answers.
+    The model is `model`, else the only trained one of `task`, else the only one below `root`. `speed` names a preset
+    (`SPEEDS`) that replaces views, step and branches in `options`. Model and options are recorded in the output folder,
+    with a warning where outputs that are kept were made with others. Raises DatasetError for an input folder without
+    images, CheckpointError where no model, or more than one, answers, MssegError for an unknown speed.
     """
+    options = options_for(speed, options or PredictionOptions()) if speed is not None else options
     folder = model_folder(model, task, root)
     predictor = load_predictor(folder, None, None, folds, options, postprocess, device)
     cases, problems = find_images(Path(input_folder), len(predictor.model.plan.channels))
@@ -91,6 +95,7 @@ def _made_with(folder: Path, predictor: Predictor, postprocess: bool) -> dict[st
     return {
         "model": str(folder),
         "folds": list(predictor.model.folds),
+        "speed": speed_of(predictor.options),
         "options": asdict(predictor.options),
         "postprocess": postprocess,
     }

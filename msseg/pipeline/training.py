@@ -125,7 +125,7 @@ def train(
     job = _job(place, model, plan, configuration, names, str(fold), options, resolve_device(device), workers)
     result = train_fold(job, segment_maker(job), stop, (lambda _line: None) if quiet else None)
     to_validate = result.complete and bool(job.split.validation)
-    validation = validate_fold(place, job, workers, quiet, stop) if to_validate else None
+    validation = validate_fold(place, job, result.elapsed_s, workers, quiet, stop) if to_validate else None
     return TrainingReport(model, str(fold), result, validation, to_validate and validation is None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -24,6 +25,8 @@ from msseg.inference.folder import output_path, predict_folder
 from msseg.inference.predictor import RULES_FILE, PredictionOptions, load_predictor
 from msseg.interrupts import StopRequest
 from msseg.parallel import map_cases
+from msseg.pipeline.speed_records import write_summary
+from msseg.pipeline.speeds import SHARE_OF_TRAINING, TimeLimit, measure_fold
 from msseg.postprocessing.decide import candidate_dice, rules_from_dice
 from msseg.postprocessing.rules import write_rules
 from msseg.training.job import TrainingJob
@@ -32,21 +35,29 @@ from msseg.training.job import TrainingJob
 ORIGIN = "predicted_with.json"
 # What the rules would do to each of a fold's validation cases.
 CANDIDATES = "postprocessing_candidates.json"
+# Of a budget, for what comes after the last case.
+_BUDGET_MARGIN_S = 1.0
 
 
-def validate_fold(task: Task, job: TrainingJob, workers: int, quiet: bool, stop: StopRequest) -> Evaluation | None:
+def validate_fold(
+    task: Task, job: TrainingJob, trained_s: float, workers: int, quiet: bool, stop: StopRequest
+) -> Evaluation | None:
     """The evaluation of the fold's validation cases, predicted with mirrors and without postprocessing.
 
     Writes `validation/` (segmentations), `validation.json` and `.csv` into the fold's folder, and the model's
     postprocessing rules anew from all folds that are validated. Segmentations of the same weights and options are
-    kept. None where it was stopped. Raises DatasetError where the raw data set is gone or a case fails.
+    kept. What is left of the job's budget, of which training took `trained_s`, is for measuring the presets of speed.
+    None where it was stopped. Raises DatasetError where the raw data set is gone or a case fails.
     """
+    start = time.monotonic()
     dataset = read_dataset(task.raw)
     cases = _validation_cases(dataset, job.split.validation, task.raw)
     output = job.folder / "validation"
     keep_outputs_of(job.folder / FINAL, output, PredictionOptions())
     predictor = load_predictor(job.folder.parent, job.device, [job.fold], postprocess=False)
+    predicting = time.monotonic()
     report = predict_folder(predictor, cases, output, quiet=quiet, stop=lambda: stop.requested)
+    predicted_s = time.monotonic() - predicting
     if report.failed:
         name, reason = next(iter(report.failed.items()))
         raise DatasetError(f"{output}: {len(report.failed)} validation cases failed; the first is {name}: {reason}")
@@ -56,7 +67,19 @@ def validate_fold(task: Task, job: TrainingJob, workers: int, quiet: bool, stop:
     evaluation = evaluate_pairs(pairs, dataset.labels, workers=workers)
     write_evaluation(evaluation, job.folder / "validation.json", job.folder / "validation.csv")
     choose_postprocessing(job.folder, pairs, dataset.label_map, workers)
+    if report.written:
+        limit = TimeLimit(_for_speeds_s(job, trained_s, start), predicted_s / len(report.written))
+        measure_fold(predictor, job.folder, cases, limit=limit, quiet=quiet, stop=lambda: stop.requested)
+    write_summary(job.folder.parent)
     return evaluation
+
+
+def _for_speeds_s(job: TrainingJob, trained_s: float, start: float) -> float:
+    """Seconds to measure presets in: a share of the training's, and no more than its budget has left now."""
+    share = SHARE_OF_TRAINING * trained_s
+    if job.budget_s is None:
+        return share
+    return min(share, job.budget_s - trained_s - (time.monotonic() - start) - _BUDGET_MARGIN_S)
 
 
 def keep_outputs_of(checkpoint: Path, output: Path, options: PredictionOptions) -> None:
