@@ -180,10 +180,13 @@ def load_model(model_dir: Path, folds: Sequence[str] | None = None, device: torc
         configuration=_common_configuration(checkpoints),
         networks=[rebuild(checkpoint, path, device) for checkpoint, path in zip(checkpoints, paths, strict=True)],
         folds=chosen,
-        notes=tuple(
-            f"fold {fold}: training is not finished; its latest weights are used"
-            for fold, path in zip(chosen, paths, strict=True)
-            if path.name == LATEST
+        notes=(
+            *(
+                f"fold {fold}: training is not finished; its latest weights are used"
+                for fold, path in zip(chosen, paths, strict=True)
+                if path.name == LATEST
+            ),
+            *checkpoints[0].metadata.get("notes", ()),
         ),
     )
 

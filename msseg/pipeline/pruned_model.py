@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from msseg.checkpoint import FINAL, Checkpoint, load_checkpoint, save_checkpoint, trained_folds, with_configuration
 from msseg.errors import CheckpointError
-from msseg.files import content_hash
+from msseg.files import atomic_folder, content_hash
 from msseg.inference.predictor import RULES_FILE
 from msseg.networks.pruning import prunable_levels, pruned_configuration, pruned_weights
 from planning.plan import Reason
@@ -85,7 +83,7 @@ def write_pruned_model(
     A pruned model that lies there already is replaced; CheckpointError where anything else does.
     """
     check_place(output)
-    with _in_place_at_once(output) as folder:
+    with atomic_folder(output) as folder:
         for fold, checkpoint in whole.checkpoints.items():
             origin = {"level": level, "checkpoint": content_hash(whole.paths[fold]), **provenance}
             save_checkpoint(folder / f"{_FOLD}{fold}" / FINAL, pruned_checkpoint(checkpoint, level, origin))
@@ -101,18 +99,3 @@ def check_place(output: Path) -> None:
     found = sorted(output.glob(f"{_FOLD}*/{FINAL}")) if output.is_dir() else []
     if not found or any(PROVENANCE not in load_checkpoint(path).metadata for path in found):
         raise CheckpointError(f"{output}: holds something else than a pruned model. Name another folder with -o.")
-
-
-@contextlib.contextmanager
-def _in_place_at_once(output: Path) -> Iterator[Path]:
-    """A new folder beside `output` that takes its place on success and is removed on failure."""
-    temporary, before = (output.with_name(f".writing-{os.getpid()}-{part}") for part in ("new", "old"))
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if output.exists():
-            output.replace(before)
-        temporary.replace(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(before, ignore_errors=True)

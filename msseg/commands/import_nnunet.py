@@ -1,0 +1,45 @@
+"""msseg_import_nnunet MODEL_DIR -o OUR_MODEL: a trained nnU-Net v2 model for msseg_predict."""
+
+from __future__ import annotations
+
+import argparse
+
+from msseg.commands import console
+
+EPILOG = """\
+examples:
+  msseg_import_nnunet nnUNet_results/Dataset004_Hippocampus/nnUNetTrainer__nnUNetPlans__3d_fullres -o hippocampus/
+  msseg_import_nnunet nnUNetTrainer__nnUNetResEncUNetMPlans__3d_fullres -o heart/ --folds 0 1 --checkpoint best
+  msseg_predict -i images/ -o segmentations/ -m hippocampus/
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0 where the model folder is written."""
+    parser = console.make_parser(
+        "msseg_import_nnunet",
+        "Take over a trained nnU-Net v2 model: plans.json, dataset.json and fold_*/checkpoint_final.pth become a\n"
+        "model folder that msseg_predict segments with as nnU-Net does. Checkpoints are read as data; nothing in\n"
+        "them is run.",
+        EPILOG,
+    )
+    parser.add_argument("model", metavar="MODEL_DIR", help="folder of a trained configuration, which holds plans.json")
+    parser.add_argument("-o", "--output", required=True, metavar="OUR_MODEL", help="folder of the model to write")
+    parser.add_argument(
+        "--folds", nargs="+", metavar="FOLD", help="folds to take, such as 0 1 or all (default: every one)"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        choices=("final", "best"),
+        default="final",
+        help="checkpoint_final.pth, or checkpoint_best.pth as of a training that runs (default: final)",
+    )
+    return console.run(parser, _run, argv)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from msseg.pipeline.import_nnunet import take_over
+
+    report = take_over(arguments.model, arguments.output, arguments.folds, arguments.checkpoint)
+    console.say(arguments, report.summary())
+    return console.EXIT_DONE
