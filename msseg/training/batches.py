@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from msseg.data.store import StoredCase, open_case, read_patch
+from msseg.data.store import StoredCase, open_case
 from msseg.errors import DatasetError
 from msseg.training.augmentation import Augmentation, read_size
+from msseg.training.device_augmentation.draws import Draws, draw
 from msseg.training.sampling import (
     PADDING_IMAGE,
     PADDING_LABEL,
@@ -34,6 +35,14 @@ class Batch(NamedTuple):
 
     image: np.ndarray
     label: np.ndarray
+
+
+class ReadBatch(NamedTuple):
+    """Image (b, c, *read) and label (b, *read) as in a `Batch`, and how to make patches of them; None: they are."""
+
+    image: np.ndarray
+    label: np.ndarray
+    draws: Draws | None
 
 
 @dataclass(frozen=True)
@@ -58,44 +67,98 @@ class BatchSource:
 
 def make_batch(source: BatchSource, index: int) -> Batch:
     """Batch `index` of the source: the same arrays at every call, in every process."""
-    generator = np.random.default_rng(np.random.SeedSequence((source.seed, source.stream, index)))
-    forced = forced_foreground(source.batch_size, source.foreground_share)
-    chosen = choose_cases(generator, len(source.case_names), source.batch_size)
-    patches = [
-        _read_sample(source, source.case_names[case], foreground, generator)
-        for case, foreground in zip(chosen, forced, strict=True)
-    ]
-    image = np.stack([image for image, _ in patches])
-    label = np.stack([label for _, label in patches])
+    generator = _generator(source, index)
+    places = _choose_places(source, generator)
+    image, label = _read(source, places, _read_size(source))
     if source.augmentation is not None:
         image, label = _augment(source, image, label, generator)
     return Batch(np.ascontiguousarray(image, np.float32), np.ascontiguousarray(label, np.int16))
 
 
-def _read_sample(
-    source: BatchSource, name: str, foreground: bool, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    stored = _open_case(source.store, name)
-    size = _read_size(source)
-    flat = len(size) == 2
-    patch_zyx = (1, *source.patch_size) if flat else source.patch_size
-    lower = choose_lower(generator, stored.image.shape[1:], patch_zyx, stored.locations, foreground)
-    image, label = padded_patch(stored, *grow_around(lower, patch_zyx, (1, *size) if flat else size))
-    return (image[:, 0], label[0]) if flat else (image, label)
+def read_batch(source: BatchSource, index: int) -> ReadBatch:
+    """Batch `index` of the source as it is read, of the same places as `make_batch`'s, and what is to be done to it."""
+    generator = _generator(source, index)
+    places = _choose_places(source, generator)
+    if source.augmentation is None:
+        image, label = _read(source, places, source.patch_size)
+        return ReadBatch(image, label, None)
+    draws = draw(
+        source.augmentation,
+        generator,
+        source.batch_size,
+        len(places[0].stored.image),
+        source.patch_size,
+        source.dummy_2d,
+        source.mirror_axes,
+    )
+    image, label = _read(source, places, draws.read_size)
+    return ReadBatch(image, label, draws)
+
+
+class _Place(NamedTuple):
+    """Where a patch lies: its case, and its lower corner (z, y, x)."""
+
+    stored: StoredCase
+    lower: tuple[int, ...]
+
+
+def _generator(source: BatchSource, index: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence((source.seed, source.stream, index)))
+
+
+def _choose_places(source: BatchSource, generator: np.random.Generator) -> list[_Place]:
+    forced = forced_foreground(source.batch_size, source.foreground_share)
+    chosen = choose_cases(generator, len(source.case_names), source.batch_size)
+    places = []
+    for case, foreground in zip(chosen, forced, strict=True):
+        stored = _open_case(source.store, source.case_names[case])
+        lower = choose_lower(
+            generator, stored.image.shape[1:], _volume(source.patch_size), stored.locations, foreground
+        )
+        places.append(_Place(stored, lower))
+    return places
+
+
+def _volume(size: tuple[int, ...]) -> tuple[int, ...]:
+    """The size (z, y, x) of a patch, of which one of two axes is a slice."""
+    return (1, *size) if len(size) == 2 else size
+
+
+def _read(source: BatchSource, places: Sequence[_Place], size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Image (b, c, *size) and label (b, *size) around the patches at `places`."""
+    image = np.empty((len(places), len(places[0].stored.image), *_volume(size)), np.float32)
+    label = np.empty((len(places), *_volume(size)), np.int16)
+    for sample, (stored, lower) in enumerate(places):
+        corners = grow_around(lower, _volume(source.patch_size), _volume(size))
+        _read_padded(stored, *corners, image[sample], label[sample])
+    return image.reshape(*image.shape[:2], *size), label.reshape(len(label), *size)
 
 
 def padded_patch(stored: StoredCase, lower: Sequence[int], upper: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Image (c, z, y, x) and label (z, y, x) of a region that may leave the case: 0 and -1 outside it."""
-    inner_lower, inner_upper, padding = inside_and_padding(stored.image.shape[1:], lower, upper)
-    image, label = read_patch(stored, inner_lower, inner_upper)
-    if label is None:
+    size = tuple(high - low for low, high in zip(lower, upper, strict=True))
+    image, label = np.empty((len(stored.image), *size), np.float32), np.empty(size, np.int16)
+    _read_padded(stored, lower, upper, image, label)
+    return image, label
+
+
+def _read_padded(
+    stored: StoredCase, lower: Sequence[int], upper: Sequence[int], image: np.ndarray, label: np.ndarray
+) -> None:
+    """Fill image (c, z, y, x) and label (z, y, x) with a region; read straight into place, as large patches want."""
+    if stored.label is None:
         raise DatasetError(
             f"case {stored.name}: stored without a label, so it cannot be trained on. Preprocess it again."
         )
-    return (
-        np.pad(image.astype(np.float32, copy=False), ((0, 0), *padding), constant_values=PADDING_IMAGE),
-        np.pad(label.astype(np.int16, copy=False), padding, constant_values=PADDING_LABEL),
-    )
+    inner_lower, inner_upper, padding = inside_and_padding(stored.image.shape[1:], lower, upper)
+    inside = tuple(slice(before, size - after) for (before, after), size in zip(padding, label.shape, strict=True))
+    box = tuple(slice(low, high) for low, high in zip(inner_lower, inner_upper, strict=True))
+    all_channels = (slice(None),)
+    if any(before or after for before, after in padding):
+        image.fill(PADDING_IMAGE)
+        label.fill(PADDING_LABEL)
+    image[all_channels + inside] = stored.image[all_channels + box]
+    label[inside] = stored.label[box]
 
 
 def _augment(
