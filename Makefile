@@ -4,9 +4,11 @@
 PYTHON ?= python3
 VENV   ?= .venv
 TORCH  ?= torch
-# For `make bench`: the data set to race on, and the python of an environment with nnU-Net (docs/benchmarks.md).
-DATA   ?= ../shared/data/Task04_Hippocampus
+# For `make bench`: the folder of the data to race on, the python of an environment with nnU-Net, and options such as
+# --quick (docs/benchmarks.md).
+DATA   ?= ../shared/data
 NNUNET ?= nnunet/bin/python
+BENCH  ?=
 BIN    := $(VENV)/bin
 # A change of the metadata or of the chosen torch installs again.
 STAMP   = $(VENV)/.installed-$(subst :,_,$(subst /,_,$(subst =,_,$(subst $() ,_,$(TORCH)))))
@@ -29,7 +31,8 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/race.py --data "$(DATA)" --nnunet "$(NNUNET)"
+	$(BIN)/python benchmarks/race.py --data "$(DATA)" --nnunet "$(NNUNET)" $(BENCH)
+	$(BIN)/python benchmarks/cost_curves.py $(BENCH)
 
 $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -46,9 +46,13 @@ def main(root: str, task: str, iterations: str) -> None:
             epochs=int(iterations),
         )
         train_fold(job, report=lambda _line: None)
-        times = [entry["elapsed_s"] for entry in read_log(Path(folder) / "log.jsonl") if entry["event"] == "epoch"]
-    steps = [after - before for before, after in itertools.pairwise(times)]
-    print(json.dumps({"seconds_per_iteration": median(steps[1:]), "iterations": len(steps)}))
+        epochs = [entry for entry in read_log(Path(folder) / "log.jsonl") if entry["event"] == "epoch"]
+    steps = [after["elapsed_s"] - before["elapsed_s"] for before, after in itertools.pairwise(epochs)][1:]
+    waited = [entry["waited_s"] for entry in epochs][
+        2:
+    ]  # The first steps fill caches and wait for the worker to start.
+    measured = {"seconds_per_iteration": median(steps), "waiting_share": sum(waited) / sum(steps)}
+    print(json.dumps({**measured, "iterations": len(steps)}))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,31 @@
 """nnU-Net's side of the race; runs in the Python environment that nnU-Net is installed in.
 
-python nnunet_peer.py layout DECATHLON_FOLDER WORK      lay the data set out as nnU-Net wants it
-python nnunet_peer.py train WORK ITERATIONS             train fold 0 for that many iterations, print seconds each
-python nnunet_peer.py quality WORK ITERATIONS EPOCHS    train fold 0 that long, print minutes and validation Dice
+python nnunet_peer.py layout RAW_OR_DECATHLON WORK [--cases N]     lay the data set out as nnU-Net wants it, by links
+python nnunet_peer.py plan WORK DATASET GB                         plan anew for so much memory: nnUNetPlans_<GB>GB
+python nnunet_peer.py train WORK DATASET ITERATIONS                train fold 0, print seconds and waiting a step
+python nnunet_peer.py quality WORK DATASET ITERATIONS EPOCHS       train fold 0 that long, print minutes and Dice
+python nnunet_peer.py tiny WORK DATASET CLASSES Z,Y,X              a model of two levels with random weights
+python nnunet_peer.py export WORK DATASET CLASSES SHAPE SHAPE      its export of made scores, print seconds
+python nnunet_peer.py arrays WORK DATASET CASE OUT.npz             a preprocessed case, as image and label
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 import os
-import sys
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-DATASET = "Dataset004_Hippocampus"
 ROOMS = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
+CONFIGURATION = "3d_fullres"
+PLANS = "nnUNetPlans"
+_WARM_UP_STEPS = 2  # They fill caches, and wait for the augmentation workers to start.
 
 
 def environment(work: Path) -> dict[str, str]:
@@ -23,23 +33,56 @@ def environment(work: Path) -> dict[str, str]:
     return {**os.environ, **{name: str(work / room) for name, room in ROOMS.items()}}
 
 
-def layout(source: Path, work: Path) -> None:
-    """Write the nnU-Net v2 folder of a Decathlon data set, with links instead of copies."""
-    folder = work / "raw" / DATASET
+def model_folder(work: Path, dataset: str, plans: str = PLANS) -> Path:
+    """Where nnU-Net keeps what its default trainer has trained."""
+    return work / "results" / dataset / f"nnUNetTrainer__{plans}__{CONFIGURATION}"
+
+
+def dataset_name(source: Path) -> str:
+    """The name that nnU-Net wants: Dataset, three digits, what it is of."""
+    found = re.match(r"(?:Task|Dataset)0*(\d+)_(.+)", source.name)
+    if found is None:
+        raise SystemExit(f"{source}: expected a folder called TaskNN_NAME or DatasetNNN_NAME.")
+    return f"Dataset{int(found[1]):03d}_{found[2]}"
+
+
+def layout(source: Path, work: Path, cases: int | None = None) -> Path:
+    """The nnU-Net v2 folder of a Decathlon or nnU-Net data set, or of its first cases, with links instead of copies."""
+    folder = work / "raw" / dataset_name(source)
+    described = json.loads((source / "dataset.json").read_text())
+    read = _from_raw if "channel_names" in described else _from_decathlon
+    links = dict(list(read(source, described))[:cases])
     for room in ("imagesTr", "labelsTr"):
         (folder / room).mkdir(parents=True, exist_ok=True)
-    described = json.loads((source / "dataset.json").read_text())
+    for label, images in links.items():
+        _link(label, folder / "labelsTr" / label.name)
+        for channel, image in enumerate(images):
+            name = label.name.removesuffix(".nii.gz")
+            _link(image, folder / "imagesTr" / f"{name}_{channel:04d}.nii.gz")
+    (folder / "dataset.json").write_text(json.dumps(_description(described, len(links))))
+    return folder
+
+
+def _from_decathlon(source: Path, described: dict[str, Any]) -> Iterator[tuple[Path, list[Path]]]:
     for pair in described["training"]:
-        name = Path(pair["image"]).name.removesuffix(".nii.gz")
-        _link(source / pair["image"], folder / "imagesTr" / f"{name}_0000.nii.gz")
-        _link(source / pair["label"], folder / "labelsTr" / f"{name}.nii.gz")
-    v2 = {
+        yield source / pair["label"], [source / pair["image"]]
+
+
+def _from_raw(source: Path, described: dict[str, Any]) -> Iterator[tuple[Path, list[Path]]]:
+    for label in sorted((source / "labelsTr").glob(f"*{described['file_ending']}")):
+        name = label.name.removesuffix(described["file_ending"])
+        yield label, sorted((source / "imagesTr").glob(f"{name}_[0-9][0-9][0-9][0-9]{described['file_ending']}"))
+
+
+def _description(described: dict[str, Any], count: int) -> dict[str, Any]:
+    if "channel_names" in described:
+        return {**described, "numTraining": count}
+    return {
         "channel_names": described["modality"],
         "labels": {name: int(value) for value, name in described["labels"].items()},
-        "numTraining": len(described["training"]),
+        "numTraining": count,
         "file_ending": ".nii.gz",
     }
-    (folder / "dataset.json").write_text(json.dumps(v2))
 
 
 def _link(source: Path, place: Path) -> None:
@@ -47,22 +90,29 @@ def _link(source: Path, place: Path) -> None:
         place.symlink_to(source.resolve())
 
 
-def train(work: Path, iterations: int, epochs: int = 1, validate: bool = False) -> list[float]:
-    """Train fold 0 on the CPU for `epochs` epochs of `iterations` iterations; the seconds of each training step."""
-    os.environ.update(environment(work))
-    import torch
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+def plan(work: Path, dataset: str, gigabytes: float) -> str:
+    """The name of the plans that nnU-Net makes for so much memory; the fingerprint must be there."""
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments
 
-    folder = work / "preprocessed" / DATASET
-    plans = {**json.loads((folder / "nnUNetPlans.json").read_text()), "continue_training": False}
-    dataset = json.loads((folder / "dataset.json").read_text())
-    trainer = nnUNetTrainer(plans, "3d_fullres", 0, dataset, device=torch.device("cpu"))
+    name = f"{PLANS}_{gigabytes:g}GB"
+    number = int(dataset[len("Dataset") :].split("_")[0])
+    plan_experiments([number], gpu_memory_target_in_gb=gigabytes, overwrite_plans_name=name)
+    return name
+
+
+def train(
+    work: Path, dataset: str, iterations: int, epochs: int = 1, plans: str = PLANS, validate: bool = False
+) -> dict[str, Any]:
+    """Train fold 0 on the CPU; median seconds of a step, and the share of them that was waiting for the batch."""
+    folder = work / "preprocessed" / dataset
+    trainer = _trainer(json.loads((folder / f"{plans}.json").read_text()), folder)
     trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = epochs, iterations, 2
     seconds: list[float] = []
-    step = trainer.train_step
-    last = [time.monotonic()]
+    waited: list[float] = []
+    step, last = trainer.train_step, [time.monotonic()]
 
-    def timed_step(batch: dict) -> dict:
+    def timed_step(batch: dict[str, Any]) -> dict[str, Any]:
+        waited.append(time.monotonic() - last[0])
         result = step(batch)
         now = time.monotonic()
         seconds.append(now - last[0])
@@ -73,30 +123,204 @@ def train(work: Path, iterations: int, epochs: int = 1, validate: bool = False) 
     trainer.run_training()
     if validate:
         trainer.perform_actual_validation(False)
-    return seconds
+    kept = slice(min(_WARM_UP_STEPS, len(seconds) - 1), None)
+    return {
+        "seconds_per_iteration": median(seconds[kept]),
+        "waiting_share": sum(waited[kept]) / sum(seconds[kept]),
+        "iterations": len(seconds),
+        "minutes": sum(seconds) / 60,
+    }
 
 
-def main(arguments: list[str]) -> None:
-    verb, *rest = arguments
-    if verb == "layout":
-        layout(Path(rest[0]), Path(rest[1]))
-    elif verb == "train":
-        seconds = train(Path(rest[0]), int(rest[1]))
-        # The first steps warm caches up and wait for the augmentation workers to start.
-        print(json.dumps({"seconds_per_iteration": median(seconds[2:]), "iterations": len(seconds)}))
-    elif verb == "quality":
-        seconds = train(Path(rest[0]), int(rest[1]), epochs=int(rest[2]), validate=True)
-        summary = work_summary(Path(rest[0]))
-        print(json.dumps({"minutes": sum(seconds) / 60, "dice": summary["foreground_mean"]["Dice"]}))
-    else:
-        raise SystemExit(__doc__)
+def _trainer(plans: dict[str, Any], folder: Path) -> Any:
+    import torch
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    dataset = json.loads((folder / "dataset.json").read_text())
+    return nnUNetTrainer({**plans, "continue_training": False}, CONFIGURATION, 0, dataset, torch.device("cpu"))
 
 
-def work_summary(work: Path) -> dict:
-    """nnU-Net's validation summary of fold 0."""
-    found = next((work / "results" / DATASET).glob("nnUNetTrainer__*/fold_0/validation/summary.json"))
-    return json.loads(found.read_text())
+def quality(work: Path, dataset: str, iterations: int, epochs: int) -> dict[str, Any]:
+    """Minutes of training and the validation Dice of fold 0."""
+    trained = train(work, dataset, iterations, epochs, validate=True)
+    summary = json.loads((model_folder(work, dataset) / "fold_0" / "validation" / "summary.json").read_text())
+    return {"minutes": trained["minutes"], "dice": summary["foreground_mean"]["Dice"]}
+
+
+def tiny(work: Path, dataset: str, num_classes: int, spacing_mm: list[float]) -> Path:
+    """The folder of a model whose network is so small that what comes after it decides the time of a prediction."""
+    room, folder = work / "preprocessed" / dataset, model_folder(work, dataset)
+    for place in (room, folder / "fold_0"):
+        place.mkdir(parents=True, exist_ok=True)
+    described = tiny_description(num_classes)
+    (room / "dataset.json").write_text(json.dumps(described))
+    plans = tiny_plans(dataset, spacing_mm)
+    trainer = _trainer(plans, room)
+    trainer.initialize()
+    (folder / "dataset.json").write_text(json.dumps(described))
+    (folder / "plans.json").write_text(json.dumps(plans))
+    trainer.save_checkpoint(str(folder / "fold_0" / "checkpoint_final.pth"))
+    return folder
+
+
+def tiny_description(num_classes: int) -> dict[str, Any]:
+    """A dataset.json of so many classes, the background counted."""
+    labels = {"background": 0, **{f"structure_{value}": value for value in range(1, num_classes)}}
+    return {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
+
+
+def tiny_plans(dataset: str, spacing_mm: list[float]) -> dict[str, Any]:
+    """nnU-Net's plans for a CT at this spacing, with a network of two levels on patches of 64 × 128 × 128."""
+    resampling = {"order_z": 0, "force_separate_z": None}
+    configuration = {
+        "data_identifier": f"{PLANS}_{CONFIGURATION}",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": [64, 128, 128],
+        "median_image_size_in_voxels": [150.0, 400.0, 500.0],
+        "spacing": spacing_mm,
+        "normalization_schemes": ["CTNormalization"],
+        "use_mask_for_norm": [False],
+        "resampling_fn_data": "resample_data_or_seg_to_shape",
+        "resampling_fn_seg": "resample_data_or_seg_to_shape",
+        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+        "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, **resampling},
+        "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, **resampling},
+        "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, **resampling},
+        "architecture": _tiny_architecture(),
+        "batch_dice": False,
+    }
+    intensities = {
+        "max": 3000.0, "mean": 50.0, "median": 50.0, "min": -1024.0,
+        "percentile_00_5": -500.0, "percentile_99_5": 500.0, "std": 200.0,
+    }  # fmt: skip
+    return {
+        "dataset_name": dataset,
+        "plans_name": PLANS,
+        "original_median_spacing_after_transp": spacing_mm,
+        "original_median_shape_after_transp": [150, 400, 500],
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": {CONFIGURATION: configuration},
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {"0": intensities},
+    }
+
+
+def _tiny_architecture() -> dict[str, Any]:
+    sizes = {
+        "n_stages": 2,
+        "features_per_stage": [4, 8],
+        "kernel_sizes": [[1, 3, 3], [3, 3, 3]],
+        "strides": [[1, 1, 1], [1, 2, 2]],
+        "n_conv_per_stage": [1, 1],
+        "n_conv_per_stage_decoder": [1],
+    }
+    operators = {
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    return {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+        "arch_kwargs": {**sizes, **operators},
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+
+
+def export(dataset: str, num_classes: int, prepared: list[int], whole: list[int], spacing_mm: list[float]) -> float:
+    """Seconds that nnU-Net's own function takes from made scores (k, *prepared) to a label map of shape `whole`.
+
+    `spacing_mm` is the prepared grid's; the image's follows from the shapes.
+    """
+    import torch
+    from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    manager = PlansManager(tiny_plans(dataset, spacing_mm))
+    configuration = manager.get_configuration(CONFIGURATION)
+    properties = {
+        "spacing": [mm * old / new for mm, old, new in zip(spacing_mm, prepared, whole, strict=True)],
+        "shape_before_cropping": tuple(whole),
+        "shape_after_cropping_and_before_resampling": tuple(whole),
+        "bbox_used_for_cropping": [[0, length] for length in whole],
+    }
+    labels = manager.get_label_manager(tiny_description(num_classes))
+    scores = torch.randn(num_classes, *prepared, generator=torch.Generator().manual_seed(0))
+    start = time.monotonic()
+    convert_predicted_logits_to_segmentation_with_correct_shape(scores, manager, configuration, labels, properties)
+    return time.monotonic() - start
+
+
+def arrays(work: Path, dataset: str, case: str, out: Path) -> Path:
+    """The file that now holds a case that nnU-Net preprocessed: image (c, z, y, x), label (z, y, x)."""
+    import numpy as np
+    from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+
+    folder = work / "preprocessed" / dataset / f"{PLANS}_{CONFIGURATION}"
+    image, label, _, _ = infer_dataset_class(str(folder))(str(folder), [case]).load_case(case)
+    np.savez(out, image=np.asarray(image[:], np.float32), label=np.asarray(label[:], np.int16)[0])
+    return out
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+
+    def verb(name: str, *positional: tuple[str, Any]) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name)
+        for argument, kind in positional:
+            added.add_argument(argument, type=kind)
+        return added
+
+    verb("layout", ("source", Path), ("work", Path)).add_argument("--cases", type=int)
+    verb("plan", ("work", Path), ("dataset", str), ("gigabytes", float))
+    training = verb("train", ("work", Path), ("dataset", str), ("iterations", int))
+    training.add_argument("--plans", default=PLANS)
+    verb("quality", ("work", Path), ("dataset", str), ("iterations", int), ("epochs", int))
+    verb("tiny", ("work", Path), ("dataset", str), ("num_classes", int), ("spacing_mm", _numbers))
+    exporting = verb("export", ("work", Path), ("dataset", str), ("num_classes", int), ("prepared", _whole_numbers))
+    exporting.add_argument("whole", type=_whole_numbers)
+    exporting.add_argument("--spacing-mm", type=_numbers, default=[2.25, 0.71, 0.71])
+    verb("arrays", ("work", Path), ("dataset", str), ("case", str), ("out", Path))
+    return parser
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]
+
+
+def _whole_numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def main() -> None:
+    """Print one line of JSON."""
+    asked = _parser().parse_args()
+    os.environ.update(environment(asked.work))
+    print(json.dumps(_VERBS[asked.verb](asked)))
+
+
+_VERBS = {
+    "layout": lambda a: {"folder": str(layout(a.source, a.work, a.cases))},
+    "plan": lambda a: {"plans": plan(a.work, a.dataset, a.gigabytes)},
+    "train": lambda a: train(a.work, a.dataset, a.iterations, plans=a.plans),
+    "quality": lambda a: quality(a.work, a.dataset, a.iterations, a.epochs),
+    "tiny": lambda a: {"model": str(tiny(a.work, a.dataset, a.num_classes, a.spacing_mm))},
+    "export": lambda a: {
+        "seconds": export(a.dataset, a.num_classes, a.prepared, a.whole, a.spacing_mm),
+        "scores_gb": 4e-9 * a.num_classes * math.prod(a.prepared),
+    },
+    "arrays": lambda a: {"written": str(arrays(a.work, a.dataset, a.case, a.out))},
+}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
