@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import subprocess
@@ -14,13 +15,15 @@ from pathlib import Path
 from statistics import median
 
 _SECONDS_BETWEEN_LOOKS = 0.05
+_SECONDS_FOR_ORPHANS = 5.0
+_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 
 @dataclass(frozen=True)
 class Measurement:
     """One run: `wall_s` from start to exit; `peak_bytes` is the largest sum over the process tree of what each
     process holds, memory that several share counted once (proportional set size); `cpu_s` is the processor time of all
-    children that were waited for."""
+    of them together."""
 
     wall_s: float
     peak_bytes: int
@@ -29,6 +32,7 @@ class Measurement:
 
 def measure(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Measurement:
     """Run `command` with its output in `log`; CalledProcessError where it fails."""
+    _adopt_orphans()
     before_s = _children_cpu_s()
     with log.open("w") as output:
         start = time.monotonic()
@@ -39,6 +43,7 @@ def measure(command: Sequence[str], log: Path, environment: Mapping[str, str] | 
         code = process.wait()
         wall_s = time.monotonic() - start
         watcher.join()
+    _wait_for_orphans()
     if code:
         print(log.read_text()[-2000:], file=sys.stderr)
         raise subprocess.CalledProcessError(code, command)
@@ -83,6 +88,25 @@ def cpu_seconds() -> float:
     """The processor time of this process and of its children that have ended."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     return own.ru_utime + own.ru_stime + _children_cpu_s()
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of grandchildren whose parent ends before them, so that their processor time is told to us.
+
+    A pool's fork server, and with it its workers, would else be counted nowhere.
+    """
+    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _wait_for_orphans() -> None:
+    deadline = time.monotonic() + _SECONDS_FOR_ORPHANS
+    while time.monotonic() < deadline:
+        try:
+            found, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not found:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def _children_cpu_s() -> float:
