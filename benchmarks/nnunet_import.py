@@ -1,0 +1,213 @@
+"""Does a taken-over nnU-Net model segment as nnU-Net does? Short trainings by nnU-Net, then both predict.
+
+    python nnunet_import.py data VOLUMES WORK               two raw data sets: a CT of 61 organs, a heart MR
+    NNUNET_PYTHON nnunet_import.py train WORK MODEL         train a model of MODELS shortly, with nnU-Net's own trainer
+    python nnunet_import.py compare MODEL_DIR IMAGES OUT --nnunet BIN [--folds 0] [--json FILE]
+
+`data` and `compare` run in this project's environment, `train` in the one that nnU-Net is installed in, whose folder of
+commands `compare` takes as BIN. `compare` imports the model and predicts with all mirrors by both. It prints the share
+of equal voxels of each case, and exits with 1 where a case has less than 99.9 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+LEAST_EQUAL = 0.999
+ROOMS = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
+
+_CT_SPACINGS_MM = ((3.0, 3.0, 3.0), (2.4, 2.4, 7.5), (3.5, 3.3, 4.2))
+_HEART_SPACINGS_MM = ((1.5625, 1.5625, 10.0), (1.25, 1.25, 8.0), (1.8, 1.8, 10.0))
+_HEART_CASES = 12
+_SMALL = {"n_conv_per_stage": [2, 2, 2, 2], "n_conv_per_stage_decoder": [2, 2, 2], "n_stages": 4}
+_FLAT = [[1, 1, 1], [1, 2, 2], [1, 2, 2], [2, 2, 2], [1, 2, 2]]
+_FIVE = {"n_stages": 5, "features_per_stage": [12, 24, 48, 96, 96], "n_conv_per_stage": [2] * 5}
+
+# Data set, plans, configuration, fold, iterations, and what is changed in nnU-Net's plan to train in minutes on a CPU.
+MODELS: dict[str, tuple[str, str, str, str, int, dict[str, Any], dict[str, Any]]] = {
+    "hippocampus": ("Dataset004_Hippocampus", "nnUNetPlans", "3d_fullres", "0", 80, {"batch_size": 2}, {}),
+    "hippocampus_resenc": (
+        "Dataset004_Hippocampus", "nnUNetResEncUNetMPlans", "3d_fullres", "0", 30, {"batch_size": 2},
+        {"features_per_stage": [16, 32, 64, 128]},
+    ),
+    "ct": (
+        "Dataset062_CT61", "nnUNetPlans", "3d_fullres", "all", 50, {"batch_size": 2, "patch_size": [32, 48, 48]},
+        {**_SMALL, "features_per_stage": [12, 24, 48, 96], "kernel_sizes": [[3] * 3] * 4,
+         "strides": [[1] * 3, [2] * 3, [2] * 3, [2] * 3]},
+    ),
+    "heart": (
+        "Dataset027_Heart", "nnUNetPlans", "3d_fullres", "0", 50, {"batch_size": 2, "patch_size": [8, 96, 96]},
+        {**_FIVE, "n_conv_per_stage_decoder": [1, 2, 2, 2], "strides": _FLAT,
+         "kernel_sizes": [[1, 3, 3], [1, 3, 3], [3] * 3, [3] * 3, [3] * 3]},
+    ),
+    "heart_2d": (
+        "Dataset027_Heart", "nnUNetPlans", "2d", "0", 50, {"batch_size": 4, "patch_size": [160, 160]},
+        {**_FIVE, "n_conv_per_stage_decoder": [2] * 4, "kernel_sizes": [[3, 3]] * 5,
+         "strides": [[1, 1], [2, 2], [2, 2], [2, 2], [2, 2]]},
+    ),
+}  # fmt: skip
+
+
+def data(volumes: Path, work: Path) -> None:
+    """Write the raw sets, each of several spacings, so that images are resampled both ways, z apart and not."""
+    import nibabel as nib
+    import numpy as np
+    from scipy import ndimage
+
+    torso = volumes / "CT_MR_multiorgan"
+    image = np.asarray(nib.load(torso / "ct_torso_image.nii.gz").dataobj).astype(np.float32)
+    label = np.rint(np.asarray(nib.load(torso / "ct_torso_label.nii.gz").dataobj)).astype(np.int64)
+    label = np.searchsorted(np.unique(label), label).astype(np.uint8)
+    rng = np.random.default_rng(0)
+    for number, spacing in enumerate(_CT_SPACINGS_MM):
+        zoom = [3 / mm for mm in spacing]
+        values = ndimage.zoom(image, zoom, order=1)
+        noisy = np.rint(values + rng.normal(0, 10, values.shape)).astype(np.int16)
+        _write_pair(work, "Dataset062_CT61", f"ct_{number:03d}", spacing, noisy, ndimage.zoom(label, zoom, order=0))
+    _write_description(work, "Dataset062_CT61", "CT", [f"s{value}" for value in range(1, int(label.max()) + 1)])
+    heart = volumes / "ACDC_cardiac"
+    for number, path in enumerate(sorted((heart / "imagesTr").iterdir())[:_HEART_CASES]):
+        pair = [np.asarray(nib.load(heart / room / path.name).dataobj) for room in ("imagesTr", "labelsTr")]
+        spacing = _HEART_SPACINGS_MM[number % len(_HEART_SPACINGS_MM)]
+        _write_pair(work, "Dataset027_Heart", path.name.removesuffix(".nii.gz"), spacing, *pair)
+    _write_description(work, "Dataset027_Heart", "MRI", ["RV", "MYO", "LV"])
+
+
+def _write_pair(work: Path, dataset: str, name: str, spacing_mm: tuple[float, ...], image: Any, label: Any) -> None:
+    import nibabel as nib
+    import numpy as np
+
+    affine = np.diag([*spacing_mm, 1.0])
+    for room, file_name, values in (("imagesTr", f"{name}_0000", image), ("labelsTr", name, label)):
+        folder = work / "raw" / dataset / room
+        folder.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(values, affine), folder / f"{file_name}.nii.gz")
+
+
+def _write_description(work: Path, dataset: str, channel: str, classes: list[str]) -> None:
+    folder = work / "raw" / dataset
+    described = {
+        "channel_names": {"0": channel},
+        "labels": {"background": 0, **{name: value for value, name in enumerate(classes, 1)}},
+        "numTraining": len(list((folder / "imagesTr").iterdir())),
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(described))
+
+
+def train(work: Path, model: str) -> None:
+    """Train one model of the table by nnU-Net's trainer, with AdamW, so that labels appear after few iterations."""
+    dataset, plans_name, configuration, fold, iterations, changes, arch = MODELS[model]
+    os.environ.update({name: str(work / room) for name, room in ROOMS.items()}, nnUNet_n_proc_DA="0")
+    import torch
+    from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    folder = work / "preprocessed" / dataset
+    plans = {**json.loads((folder / f"{plans_name}.json").read_text()), "continue_training": False}
+    fields = plans["configurations"][configuration]
+    fields.update(changes)
+    fields["architecture"]["arch_kwargs"].update(arch)
+    described = json.loads((folder / "dataset.json").read_text())
+    number = fold if fold == "all" else int(fold)
+    trainer = nnUNetTrainer(plans, configuration, number, described, device=torch.device("cpu"))
+    trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 1, iterations, 1
+
+    def adam() -> tuple[Any, Any]:
+        optimiser = torch.optim.AdamW(trainer.network.parameters(), 2e-3)
+        return optimiser, PolyLRScheduler(optimiser, 2e-3, 2)
+
+    trainer.configure_optimizers = adam
+    trainer.run_training()
+
+
+def compare(model_dir: Path, images: Path, out: Path, nnunet: Path, folds: list[str]) -> dict[str, dict[str, float]]:
+    """For each case the share of equal voxels, of all and of those that either calls foreground."""
+    ours = out / "model"
+    _run("msseg_import_nnunet", model_dir, "-o", ours, "--folds", *folds)
+    for place in ("theirs", "ours"):
+        shutil.rmtree(out / place, ignore_errors=True)
+    theirs_command = nnunet / "nnUNetv2_predict_from_modelfolder"
+    _run(
+        theirs_command,
+        "-i",
+        images,
+        "-o",
+        out / "theirs",
+        "-m",
+        model_dir,
+        "-f",
+        *folds,
+        "-device",
+        "cpu",
+        "-npp",
+        1,
+        "-nps",
+        1,
+    )
+    _run("msseg_predict", "-i", images, "-o", out / "ours", "-m", ours, "--device", "cpu", "--no-postprocessing")
+    return {path.name: _agreement(path, out / "ours" / path.name) for path in sorted((out / "theirs").glob("*.nii.gz"))}
+
+
+def _run(command: str | Path, *arguments: object) -> None:
+    """Run one of the two programs; ours from the environment that this script runs in."""
+    beside = Path(sys.executable).with_name(str(command))
+    program = beside if isinstance(command, str) and beside.exists() else command
+    environment = {**os.environ, **dict.fromkeys(ROOMS, os.devnull)}
+    subprocess.run([str(program), *map(str, arguments)], check=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+def _agreement(theirs: Path, ours: Path) -> dict[str, float]:
+    import nibabel as nib
+    import numpy as np
+
+    a, b = (np.asarray(nib.load(path).dataobj) for path in (theirs, ours))
+    foreground = (a > 0) | (b > 0)
+    return {
+        "equal": float((a == b).mean()),
+        "equal_in_foreground": float((a == b)[foreground].mean()) if foreground.any() else 1.0,
+        "different_voxels": int((a != b).sum()),
+        "foreground_voxels": int(foreground.sum()),
+        "classes": len(np.unique(a)) - 1,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    make = verbs.add_parser("data")
+    make.add_argument("volumes", type=Path)
+    make.add_argument("work", type=Path)
+    teach = verbs.add_parser("train")
+    teach.add_argument("work", type=Path)
+    teach.add_argument("model", choices=MODELS)
+    check = verbs.add_parser("compare")
+    for name in ("model_dir", "images", "out"):
+        check.add_argument(name, type=Path)
+    check.add_argument("--nnunet", type=Path, required=True, help="folder of nnU-Net's commands")
+    check.add_argument("--folds", nargs="+", default=["0"])
+    check.add_argument("--json", type=Path, help="where the figures are written as well")
+    arguments = parser.parse_args()
+    if arguments.verb == "data":
+        data(arguments.volumes, arguments.work)
+        return 0
+    if arguments.verb == "train":
+        train(arguments.work.resolve(), arguments.model)
+        return 0
+    found = compare(arguments.model_dir, arguments.images, arguments.out, arguments.nnunet, arguments.folds)
+    for name, one in found.items():
+        print(f"{name}: {one['equal']:.5%} equal, {one['equal_in_foreground']:.4%} of the foreground, {one}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2))
+    return int(not found or min(one["equal"] for one in found.values()) < LEAST_EQUAL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
