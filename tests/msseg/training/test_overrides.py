@@ -63,7 +63,7 @@ def test_a_dot_leads_into_the_options_of_optimiser_and_loss_and_into_the_plateau
         ("epochs", "0", r"found 0, expected a whole number of at least 1"),
         ("batch_size", "many", r"found 'many', expected null or a whole number of at least 1"),
         ("foreground_share", "2", r"found 2, expected a number from 0 to 1"),
-        ("optimiser", "lion", r"found 'lion', expected one of adam, adamw, sgd"),
+        ("optimiser", "lion", r"found 'lion', expected one of adam, adamw, muon, sgd"),
         ("loss", "[]", r"found \[\], expected one of "),
         ("optimiser_options", "{}", r"optimiser_options\.NAME"),
         ("plateau.patients", "3", r"expected one of plateau\.smoothing"),
