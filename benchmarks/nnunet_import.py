@@ -2,11 +2,11 @@
 
     python nnunet_import.py data VOLUMES WORK               two raw data sets: a CT of 61 organs, a heart MR
     NNUNET_PYTHON nnunet_import.py train WORK MODEL         train a model of MODELS shortly, with nnU-Net's own trainer
-    python nnunet_import.py compare MODEL_DIR IMAGES OUT --nnunet BIN [--folds 0] [--json FILE]
+    python nnunet_import.py compare MODEL_DIR IMAGES OUT --nnunet NNUNET_PYTHON [--folds 0] [--json FILE]
 
-`data` and `compare` run in this project's environment, `train` in the one that nnU-Net is installed in, whose folder of
-commands `compare` takes as BIN. `compare` imports the model and predicts with all mirrors by both. It prints the share
-of equal voxels of each case, and exits with 1 where a case has less than 99.9 %.
+`data` and `compare` run in this project's environment, `train` in the one that nnU-Net is installed in, whose python
+`compare` takes. `compare` imports the model and predicts with all mirrors by both. It prints the share of equal voxels
+of each case, and exits with 1 where a case has less than 99.9 %.
 """
 
 from __future__ import annotations
@@ -128,40 +128,34 @@ def train(work: Path, model: str) -> None:
     trainer.run_training()
 
 
+def predict(model_dir: Path, images: Path, out: Path, folds: list[str]) -> None:
+    """Segment a folder by nnU-Net's predictor with its defaults, as `nnUNetv2_predict -npp 0 -nps 0 -device cpu`."""
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model_dir), folds)
+    out.mkdir(parents=True)
+    predictor.predict_from_files_sequential(str(images), str(out))
+
+
 def compare(model_dir: Path, images: Path, out: Path, nnunet: Path, folds: list[str]) -> dict[str, dict[str, float]]:
     """For each case the share of equal voxels, of all and of those that either calls foreground."""
     ours = out / "model"
-    _run("msseg_import_nnunet", model_dir, "-o", ours, "--folds", *folds)
+    _ours("import_nnunet", model_dir, "-o", ours, "--folds", *folds)
     for place in ("theirs", "ours"):
         shutil.rmtree(out / place, ignore_errors=True)
-    theirs_command = nnunet / "nnUNetv2_predict_from_modelfolder"
-    _run(
-        theirs_command,
-        "-i",
-        images,
-        "-o",
-        out / "theirs",
-        "-m",
-        model_dir,
-        "-f",
-        *folds,
-        "-device",
-        "cpu",
-        "-npp",
-        1,
-        "-nps",
-        1,
-    )
-    _run("msseg_predict", "-i", images, "-o", out / "ours", "-m", ours, "--device", "cpu", "--no-postprocessing")
+    theirs = [nnunet, __file__, "predict", model_dir, images, out / "theirs", *folds]
+    environment = {**os.environ, **dict.fromkeys(ROOMS, os.devnull)}
+    subprocess.run(list(map(str, theirs)), check=True, env=environment, stdout=subprocess.DEVNULL)
+    _ours("predict", "-i", images, "-o", out / "ours", "-m", ours, "--device", "cpu", "--no-postprocessing")
     return {path.name: _agreement(path, out / "ours" / path.name) for path in sorted((out / "theirs").glob("*.nii.gz"))}
 
 
-def _run(command: str | Path, *arguments: object) -> None:
-    """Run one of the two programs; ours from the environment that this script runs in."""
-    beside = Path(sys.executable).with_name(str(command))
-    program = beside if isinstance(command, str) and beside.exists() else command
-    environment = {**os.environ, **dict.fromkeys(ROOMS, os.devnull)}
-    subprocess.run([str(program), *map(str, arguments)], check=True, env=environment, stdout=subprocess.DEVNULL)
+def _ours(command: str, *arguments: object) -> None:
+    """Run one of our commands as it is in this checkout, installed or not."""
+    code = f"import sys; from msseg.commands.{command} import main; sys.exit(main())"
+    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True)
 
 
 def _agreement(theirs: Path, ours: Path) -> dict[str, float]:
@@ -191,16 +185,32 @@ def main() -> int:
     check = verbs.add_parser("compare")
     for name in ("model_dir", "images", "out"):
         check.add_argument(name, type=Path)
-    check.add_argument("--nnunet", type=Path, required=True, help="folder of nnU-Net's commands")
+    check.add_argument("--nnunet", type=Path, required=True, help="python of an environment with nnunetv2")
     check.add_argument("--folds", nargs="+", default=["0"])
     check.add_argument("--json", type=Path, help="where the figures are written as well")
-    arguments = parser.parse_args()
-    if arguments.verb == "data":
-        data(arguments.volumes, arguments.work)
-        return 0
-    if arguments.verb == "train":
-        train(arguments.work.resolve(), arguments.model)
-        return 0
+    peer = verbs.add_parser("predict", help="nnU-Net's side of compare")
+    for name in ("model_dir", "images", "out"):
+        peer.add_argument(name, type=Path)
+    peer.add_argument("folds", nargs="+")
+    return VERBS[(arguments := parser.parse_args()).verb](arguments)
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    data(arguments.volumes, arguments.work)
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    train(arguments.work.resolve(), arguments.model)
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    predict(arguments.model_dir, arguments.images, arguments.out, arguments.folds)
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
     found = compare(arguments.model_dir, arguments.images, arguments.out, arguments.nnunet, arguments.folds)
     for name, one in found.items():
         print(f"{name}: {one['equal']:.5%} equal, {one['equal_in_foreground']:.4%} of the foreground, {one}")
@@ -208,6 +218,8 @@ def main() -> int:
         arguments.json.write_text(json.dumps(found, indent=2))
     return int(not found or min(one["equal"] for one in found.values()) < LEAST_EQUAL)
 
+
+VERBS = {"data": _data, "train": _train, "predict": _predict, "compare": _compare}
 
 if __name__ == "__main__":
     sys.exit(main())

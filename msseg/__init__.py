@@ -22,6 +22,7 @@ _PLACES = {
     "PredictionOptions": "msseg.inference.predictor",
     "Predictor": "msseg.inference.predictor",
     "evaluate": "msseg.pipeline.evaluation",
+    "import_nnunet": "msseg.pipeline.import_nnunet",
     "measure_speeds": "msseg.pipeline.speeds",
     "make_plan": "planning.planner",
     "MssegError": "msseg.errors",
