@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from msseg.commands.contract import add_contract as add_contract
+from msseg.commands.contract import under_contract as under_contract
 from msseg.commands.values import byte_size, device_name, key_value, positive_int
 from msseg.errors import MssegError
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msseg.commands import console, values
+
+if TYPE_CHECKING:
+    from planning.costs.estimate import Estimate
+    from planning.costs.machine import Machine
 
 EPILOG = """\
 examples:
@@ -38,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pictures", metavar="DIR", help="where the pictures go (default: pictures/ beside the JSON)")
     console.add_workers(parser)
     console.add_unused_device(parser)
+    console.add_contract(parser, bounded=True)
     return console.run(parser, _run, argv)
 
 
@@ -52,6 +58,17 @@ def _labels(text: str) -> dict[str, int]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    return console.under_contract(arguments, lambda machine: _predict(arguments, machine), lambda: _evaluate(arguments))
+
+
+def _predict(arguments: argparse.Namespace, machine: Machine) -> Estimate:
+    from msseg.pipeline.explain_evaluation import explain_evaluation
+
+    asked = arguments.labels, arguments.workers, arguments.max_ram
+    return explain_evaluation(arguments.predictions, arguments.references, machine, *asked)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
     from msseg.errors import DatasetError
     from msseg.evaluation.tables import evaluation_table
     from msseg.pipeline.evaluation import draw_pictures, evaluate
@@ -66,6 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
         output=arguments.output,
         workers=arguments.workers,
         quiet=arguments.quiet,
+        max_ram=arguments.max_ram,
     )
     code = console.conclude(arguments, evaluation_table(evaluation), evaluation.complete)
     if arguments.images:

@@ -10,6 +10,8 @@ from msseg.inference.speeds import EXACT, SPEEDS
 
 if TYPE_CHECKING:
     from msseg.inference.predictor import PredictionOptions
+    from planning.costs.estimate import Estimate
+    from planning.costs.machine import Machine
 
 EPILOG = """\
 examples:
@@ -63,10 +65,38 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--no-postprocessing", action="store_true", help="leave the network's segmentation as it is")
     parser.add_argument("--overwrite", action="store_true", help="predict again what is there already")
+    console.add_contract(parser, bounded=True)
     return console.run(parser, _run, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    return console.under_contract(arguments, lambda machine: _cost(arguments, machine), lambda: _predict(arguments))
+
+
+def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
+    from msseg.pipeline.explain_prediction import Views, explain_prediction
+
+    preset = SPEEDS[arguments.speed]
+    views = Views(
+        mirror=preset.mirror and not arguments.no_mirroring,
+        step=preset.step if arguments.step is None else arguments.step,
+        noise_repeats=arguments.noise_repeats,
+    )
+    return explain_prediction(
+        arguments.input,
+        machine,
+        arguments.model,
+        arguments.task,
+        arguments.root,
+        arguments.folds,
+        views,
+        arguments.device,
+        arguments.workers,
+        arguments.max_ram,
+    )
+
+
+def _predict(arguments: argparse.Namespace) -> int:
     from msseg.inference.speeds import speed_note
     from msseg.interrupts import stop_on_signals
     from msseg.pipeline.prediction import model_folder, predict, prediction_summary
@@ -88,6 +118,7 @@ def _run(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             quiet=arguments.quiet,
             stop=stop,
+            max_ram=arguments.max_ram,
         )
     code = console.conclude(arguments, prediction_summary(report, arguments.output), report.is_complete)
     return console.EXIT_INTERRUPTED if stop.requested else code

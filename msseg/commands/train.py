@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msseg.commands import console, values
+
+if TYPE_CHECKING:
+    from planning.costs.estimate import Estimate
+    from planning.costs.machine import Machine
 
 EPILOG = """\
 examples:
@@ -55,12 +60,47 @@ def main(argv: list[str] | None = None) -> int:
     length.add_argument("--epochs", type=values.positive_int, metavar="N", help="number of epochs")
     length.add_argument("--budget", type=values.duration_s, metavar="TIME", help="all of it within 45m, 6h, …")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and augmentation (default: 0)")
+    parser.add_argument(
+        "--augment",
+        choices=("workers", "device"),
+        help="where batches are augmented: by worker processes, or by torch where the network trains (default: device)",
+    )
     parser.add_argument("--restart", action="store_true", help="forget what was trained before")
     console.add_group_by(parser)
+    console.add_contract(parser, bounded=True)
     return console.run(parser, _run, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    return console.under_contract(arguments, lambda machine: _cost(arguments, machine), lambda: _train(arguments))
+
+
+def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
+    from msseg.pipeline.explain_training import TrainingWish, explain_training
+
+    wish = TrainingWish(
+        configuration=arguments.configuration,
+        network=arguments.network,
+        network_options=console.network_options(arguments),
+        recipe=arguments.recipe,
+        overrides=dict(arguments.set),
+        epochs=arguments.epochs,
+        budget_s=arguments.budget,
+        group_by=arguments.group_by,
+    )
+    return explain_training(
+        arguments.task,
+        arguments.fold,
+        machine,
+        wish,
+        arguments.root,
+        arguments.device,
+        arguments.workers,
+        arguments.max_ram,
+    )
+
+
+def _train(arguments: argparse.Namespace) -> int:
     from msseg.interrupts import stop_on_signals
     from msseg.pipeline.training import TrainingOptions, train
 
@@ -81,11 +121,13 @@ def _run(arguments: argparse.Namespace) -> int:
                 seed=arguments.seed,
                 restart=arguments.restart,
                 group_by=arguments.group_by,
+                augment=arguments.augment,
             ),
             device=arguments.device,
             workers=arguments.workers,
             quiet=arguments.quiet,
             stop=stop,
+            max_ram=arguments.max_ram,
         )
     code = console.conclude(arguments, report.summary(), report.complete)
     return console.EXIT_INTERRUPTED if stop.requested else code

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from msseg.machine.profile import cache_folder, measured_machine
+from msseg.machine.profile import cache_folder, known_machine, measured_machine
 
-__all__ = ["cache_folder", "measured_machine"]
+__all__ = ["cache_folder", "known_machine", "measured_machine"]

@@ -15,7 +15,7 @@ from msseg.errors import ResourceError
 _MODULES = {
     "prepare": "msseg.pipeline.planning",
     "train": "msseg.pipeline.training",
-    "batches": "msseg.training.batches",
+    "batches": "msseg.training.worker_augmentation",
     "predict": "msseg.pipeline.prediction",
     "evaluate": "msseg.pipeline.evaluation",
 }
@@ -31,10 +31,13 @@ def _measured(module: str) -> dict[str, Any]:
     """Start-up in processor time, which a busy machine hardly stretches; the files are in the system's cache by now."""
     before = os.times()
     command = [sys.executable, "-c", f"import {module}; {_STATUS}"]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:]
+        raise ResourceError(f"measuring this machine failed: {module}: {' '.join(said)}. Is the installation whole?")
     after = os.times()
     seconds = after.children_user + after.children_system - before.children_user - before.children_system
-    resident, private = json.loads(output)
+    resident, private = json.loads(done.stdout)
     return {"start_s": seconds, "resident_bytes": resident, "private_bytes": private}
 
 

@@ -21,6 +21,7 @@ CACHE_VARIABLE = "MSSEG_CACHE"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PACKAGES = ("msseg", "torch", "numpy", "scipy")
 _LONGEST_S = 600
+_USUAL_S = 15
 
 
 def cache_folder() -> Path:
@@ -38,20 +39,31 @@ def measured_machine(
     """The profile of this machine with its present versions, cores and threads.
 
     It lies in `cache` (default: `cache_folder`), one JSON file for each of these. Where there is none, or `remeasure`
-    asks for it, the machine is measured, about ten seconds, which `announce` is told first. Raises ResourceError where
+    asks for it, the machine is measured, some ten seconds, which `announce` is told first. Raises ResourceError where
     measuring fails.
     """
+    known = None if remeasure else known_machine(cache)
+    if known is not None:
+        return known
     identity = machine_identity()
-    path = (cache or cache_folder()) / f"machine_{value_hash(identity)[:12]}.json"
-    if not remeasure and path.is_file():
-        try:
-            return machine_from_json(read_json(path), str(path))
-        except MssegError:  # of another version, or damaged: measured anew
-            pass
-    (announce or _say)(f"measuring this machine once, about 10 s; kept in {path}")
+    path = _profile_path(cache, identity)
+    (announce or _say)(f"measuring this machine once, about {_USUAL_S} s at rest; kept in {path}")
     machine = measure_machine(identity)
     write_json(path, machine_to_json(machine))
     return machine
+
+
+def known_machine(cache: Path | None = None) -> Machine | None:
+    """The profile where this machine was measured before, else None; nothing is measured."""
+    path = _profile_path(cache, machine_identity())
+    try:
+        return machine_from_json(read_json(path), str(path)) if path.is_file() else None
+    except MssegError:  # of another version, or damaged
+        return None
+
+
+def _profile_path(cache: Path | None, identity: dict[str, Any]) -> Path:
+    return (cache or cache_folder()) / f"machine_{value_hash(identity)[:12]}.json"
 
 
 def measure_machine(identity: dict[str, Any]) -> Machine:

@@ -26,22 +26,36 @@ def evaluate(
     workers: int | None = None,
     executor: Executor | None = None,
     quiet: bool = True,
+    max_ram: int | None = None,
 ) -> Evaluation:
     """Every metric of every label and case; also written as JSON to `output` (default: `evaluation.json` beside the
-    predictions) and as CSV beside it. Raises DatasetError where no prediction has the name of a reference.
+    predictions) and as CSV beside it. `max_ram` bounds the bytes of main memory of all processes together. Raises
+    DatasetError where no prediction has the name of a reference, ResourceError where even one worker needs more memory.
     """
+    workers = workers or default_workers()
+    if max_ram is not None:
+        workers = _affordable(predictions, references, workers, max_ram)
     path = Path(output) if output is not None else Path(predictions) / "evaluation.json"
     evaluation = evaluate_folder(
         Path(predictions),
         Path(references),
         labels,
         EvaluationOptions(tolerance_mm=tolerance_mm),
-        workers=workers or default_workers(),
+        workers=workers,
         executor=executor,
         watch=partial(_watch, quiet),
     )
     write_evaluation(evaluation, path, path.with_suffix(".csv"))
     return evaluation
+
+
+def _affordable(
+    predictions: str | os.PathLike[str], references: str | os.PathLike[str], workers: int, max_ram: int
+) -> int:
+    from msseg.machine import measured_machine
+    from msseg.pipeline.explain_evaluation import evaluating_workers
+
+    return evaluating_workers(predictions, references, measured_machine(), workers, max_ram)
 
 
 def draw_pictures(

@@ -93,10 +93,12 @@ def plan_and_preprocess(
     workers: int | None = None,
     executor: Executor | None = None,
     quiet: bool = True,
+    max_ram: int | None = None,
 ) -> PlanningReport:
     """Check, measure, plan and preprocess a data set; run again, it does only what is missing or stale.
 
-    `task` is a data set folder, or a name or number below `root`. Raises DatasetError where the check finds errors
+    `task` is a data set folder, or a name or number below `root`. `max_ram` bounds the bytes of main memory of all
+    processes together: ResourceError where even one worker needs more. Raises DatasetError where the check finds errors
     and `skip_broken` was not asked for; everything the check found is printed before (unless quiet).
     """
     options = options or PlanningOptions()
@@ -104,6 +106,7 @@ def plan_and_preprocess(
     place = find_task(os.fspath(task), project_root(root))
     _refuse_namesake(place)
     dataset = read_dataset(place.raw)
+    workers = workers if max_ram is None else _affordable(place, dataset, workers, max_ram)
     _LOG.debug("%s: %d cases, %d workers; results in %s", place.raw, len(dataset.training), workers, place.preprocessed)
     examination = _examine(place, dataset, workers, executor, quiet)
     skipped = examination.broken if options.skip_broken else ()
@@ -128,6 +131,13 @@ def plan_and_preprocess(
         watch,
     )
     return PlanningReport(place, examination, skipped, plan, prepared)
+
+
+def _affordable(place: Task, dataset: Dataset, workers: int, max_ram: int) -> int:
+    from msseg.machine import measured_machine
+    from msseg.pipeline.explain_planning import preparing_workers
+
+    return preparing_workers(place, dataset, measured_machine(), workers, max_ram)
 
 
 def load_plan(task: Task) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +42,20 @@ def predict(
     quiet: bool = True,
     stop: StopRequest | None = None,
     speed: str | None = None,
+    max_ram: int | None = None,
 ) -> PredictionReport:
     """Segment every image of a folder; what became of each case.
 
     The model is `model`, else the only trained one of `task`, else the only one below `root`. `speed` names a preset
     (`SPEEDS`) that replaces views, step and branches in `options`. Model and options are recorded in the output folder,
-    with a warning where outputs that are kept were made with others. Raises DatasetError for an input folder without
-    images, CheckpointError where no model, or more than one, answers, MssegError for an unknown speed.
+    with a warning where outputs that are kept were made with others. `max_ram` bounds the bytes of main memory:
+    ResourceError where the largest case needs more, before anything is done. Raises DatasetError for an input folder
+    without images, CheckpointError where no model, or more than one, answers, MssegError for an unknown speed.
     """
     options = options_for(speed, options or PredictionOptions()) if speed is not None else options
     folder = model_folder(model, task, root)
+    if max_ram is not None:
+        options = _bounded(options or PredictionOptions(), folder, input_folder, folds, device, workers, max_ram)
     predictor = load_predictor(folder, None, None, folds, options, postprocess, device)
     cases, problems = find_images(Path(input_folder), len(predictor.model.plan.channels))
     stop = stop or StopRequest()
@@ -66,6 +70,25 @@ def predict(
         quiet=quiet,
         stop=lambda: stop.requested,
     )
+
+
+def _bounded(
+    options: PredictionOptions,
+    model: Path,
+    input_folder: PathLike,
+    folds: Sequence[str | int] | None,
+    device: str,
+    workers: int | None,
+    max_ram: int,
+) -> PredictionOptions:
+    """The options with what `max_ram` leaves to the scores of one case."""
+    from msseg.machine import measured_machine
+    from msseg.pipeline.explain_prediction import Views, folder_work, scores_bytes
+
+    machine = measured_machine()
+    views = Views(options.mirror, options.step, options.noise_repeats)
+    work = folder_work(input_folder, machine, model, folds, views, device, workers)
+    return replace(options, max_bytes=scores_bytes(work, machine, max_ram))
 
 
 def load_predictor(
@@ -96,7 +119,7 @@ def _made_with(folder: Path, predictor: Predictor, postprocess: bool) -> dict[st
         "model": str(folder),
         "folds": list(predictor.model.folds),
         "speed": speed_of(predictor.options),
-        "options": asdict(predictor.options),
+        "options": predictor.options.as_record(),
         "postprocess": postprocess,
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class TrainingOptions:
     seed: int = 0
     restart: bool = False
     group_by: str | None = None
+    augment: str | None = None
 
     def used_recipe(self) -> Recipe:
         """The recipe, with what was overridden; MssegError names what does not exist or does not fit."""
@@ -107,11 +108,14 @@ def train(
     workers: int | None = None,
     quiet: bool = True,
     stop: StopRequest | None = None,
+    max_ram: int | None = None,
 ) -> TrainingReport:
     """Train one fold (0 to 4, or "all") of a preprocessed task, then predict and evaluate its validation cases.
 
-    Goes on where an earlier call stopped. Raises DatasetError where the task is not preprocessed or has no such
-    fold, PlanError for an unknown configuration, network or a plan that does not fit the preprocessed cases.
+    Goes on where an earlier call stopped. `max_ram` bounds the bytes of main memory of all processes together. Raises
+    ResourceError where a training that makes its batches itself needs more, DatasetError where the task is not
+    preprocessed or has no such fold, PlanError for an unknown configuration, network or a plan that does not fit the
+    preprocessed cases.
     """
     options = options or TrainingOptions()
     options.used_recipe()
@@ -122,11 +126,31 @@ def train(
     names = prepared_cases(place, plan, configuration, workers, quiet)
     model = place.model(configuration.name, configuration.network, configuration.network_options)
     stop = stop or StopRequest()
+    if max_ram is not None:
+        workers = _affordable_workers(place, fold, options, device, workers, max_ram)
     job = _job(place, model, plan, configuration, names, str(fold), options, resolve_device(device), workers)
     result = train_fold(job, segment_maker(job), stop, (lambda _line: None) if quiet else None)
     to_validate = result.complete and bool(job.split.validation)
     validation = validate_fold(place, job, result.elapsed_s, workers, quiet, stop) if to_validate else None
     return TrainingReport(model, str(fold), result, validation, to_validate and validation is None)
+
+
+def _affordable_workers(
+    place: Task,
+    fold: int | str,
+    options: TrainingOptions,
+    device: str,
+    workers: int,
+    max_ram: int,
+) -> int:
+    """The processes that may make batches within `max_ram`; 0 makes them in this one."""
+    from msseg.machine import measured_machine
+    from msseg.pipeline.explain_training import TrainingWish, affordable_batch_workers, training_work
+
+    names = [one.name for one in fields(TrainingWish)]
+    wish = TrainingWish(**{name: getattr(options, name) for name in names})
+    machine = measured_machine()
+    return affordable_batch_workers(training_work(place, fold, machine, wish, device, workers), machine, max_ram)
 
 
 def plan_for_network(
@@ -277,4 +301,5 @@ def _job(
         final_validation_cost=2.0 ** len(mirror_axes),
         encoder_weights=options.encoder_weights,
         restart=options.restart,
+        augment=options.augment,
     )

@@ -25,12 +25,17 @@ class PairSize:
     compressed: bool = True
 
 
+def pair_bytes(pair: PairSize) -> int:
+    """The most memory that measuring a pair takes beyond what its process takes anyway."""
+    return _BYTES_A_VOXEL * pair.voxels
+
+
 def evaluation_estimate(
     pairs: Sequence[PairSize], labels: int, workers: int, machine: Machine, max_bytes: int | None = None
 ) -> Estimate | None:
     """Read and measure every pair; None where no worker fits `max_bytes`."""
     process, rates = machine.processes["evaluate"], machine.cases
-    memory = [_BYTES_A_VOXEL * pair.voxels for pair in pairs]
+    memory = [pair_bytes(pair) for pair in pairs]
     held = process.resident_bytes, process.private_bytes
     used = affordable_workers(*held, memory, workers, max_bytes)
     if not used:

@@ -1,0 +1,218 @@
+"""How far `--explain` lies from what the commands then take: predicted over real, for time and memory.
+
+    python benchmarks/contract.py --data Task04_Hippocampus --cases 40 [--work contract] [--clock cpu]
+
+Each stage is predicted, run from its process start, and predicted over real is printed. On a machine at rest the clock
+is the wall's. `--clock cpu` compares with the processor time of the command and its children instead, which other work
+hardly stretches: run it with OMP_NUM_THREADS=1, and every command gets one worker, so that at rest the two agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msseg.machine import measured_machine
+from msseg.machine.watch import tree_bytes
+from msseg.pipeline.explain_evaluation import explain_evaluation
+from msseg.pipeline.explain_planning import explain_preparation
+from msseg.pipeline.explain_prediction import explain_prediction
+from msseg.pipeline.explain_training import TrainingWish, explain_training
+from planning.costs.estimate import Estimate
+from planning.costs.machine import Machine
+
+_SECONDS_BETWEEN_LOOKS = 0.05
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a command took, with all its children."""
+
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A data set cut to a few cases, the place for all that is written, and what a training is made short by."""
+
+    data: Path
+    work: Path
+    workers: int | None
+    steps: int
+    predicted: int
+    network: str | None
+
+    @property
+    def root(self) -> Path:
+        return self.work / "root"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models" / self.data.name
+
+    def common(self) -> list[str]:
+        return ["--workers", str(self.workers), "--quiet"] if self.workers else ["--quiet"]
+
+
+def run(command: str, arguments: Sequence[str], log: Path) -> Taken:
+    """One of our commands from its process start to its end; CalledProcessError where it fails."""
+    script = str(Path(sys.executable).with_name(command))
+    start = time.monotonic()
+    before = os.times()
+    with log.open("w") as output:
+        process = subprocess.Popen([script, *arguments], stdout=output, stderr=subprocess.STDOUT)
+        peak = [0]
+        watcher = threading.Thread(target=_watch, args=(process, peak), daemon=True)
+        watcher.start()
+        code = process.wait()
+    watcher.join()
+    after = os.times()
+    if code:
+        print(log.read_text()[-2000:], file=sys.stderr)
+        raise subprocess.CalledProcessError(code, command)
+    cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
+    return Taken(time.monotonic() - start, cpu_s, peak[0])
+
+
+def _watch(process: subprocess.Popen[bytes], peak: list[int]) -> None:
+    while process.poll() is None:
+        peak[0] = max(peak[0], tree_bytes(process.pid))
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def prepare(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
+    """Plan and preprocess from nothing."""
+    estimate = explain_preparation(contract.data, machine, contract.root, contract.workers)
+    options = ["--root", str(contract.root), *contract.common()]
+    options += ["--network", contract.network] if contract.network else []
+    taken = run("msseg_plan_and_preprocess", [str(contract.data), *options], contract.work / "prepare.log")
+    return estimate, taken
+
+
+def train(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
+    """A few steps of a narrow network, and the fold's validation."""
+    overrides = {"steps_per_epoch": contract.steps, "validation_batches": 2, "batch_size": 2, "base_features": 12}
+    wish = TrainingWish(recipe="nnunet", overrides=overrides, epochs=1)
+    estimate = explain_training(contract.data.name, 0, machine, wish, contract.root, "cpu", contract.workers)
+    arguments = [contract.data.name, "0", "--root", str(contract.root), "--recipe", "nnunet", "--epochs", "1"]
+    for key, value in overrides.items():
+        arguments += ["--set", f"{key}={value}"]
+    arguments += ["--device", "cpu", *contract.common()]
+    return estimate, run("msseg_train", arguments, contract.work / "train.log")
+
+
+def predict(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
+    """Segment a few images with the model just trained."""
+    images = _links(contract)
+    model = next(contract.models.iterdir())
+    estimate = explain_prediction(images, machine, model, device="cpu")
+    output = contract.work / "predicted"
+    arguments = ["-i", str(images), "-o", str(output), "-m", str(model), "--device", "cpu", "--overwrite", "--quiet"]
+    return estimate, run("msseg_predict", arguments, contract.work / "predict.log")
+
+
+def evaluate(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
+    """The reference labels against themselves, moved by nothing: the least that surfaces take; and all the reading."""
+    labels = contract.data / "labelsTr"
+    output = contract.work / "evaluation.json"
+    estimate = explain_evaluation(labels, labels, machine, workers=contract.workers)
+    arguments = ["-p", str(labels), "-r", str(labels), "-o", str(output), *contract.common()]
+    return estimate, run("msseg_evaluate", arguments, contract.work / "evaluate.log")
+
+
+STAGES: dict[str, Callable[[Contract, Machine], tuple[Estimate, Taken]]] = {
+    "prepare": prepare,
+    "train": train,
+    "predict": predict,
+    "evaluate": evaluate,
+}
+
+
+def _links(contract: Contract) -> Path:
+    """A folder with the first images of the data set."""
+    folder = contract.work / "images"
+    folder.mkdir(exist_ok=True)
+    for case in _training(contract.data)[: contract.predicted]:
+        image = contract.data / case["image"]
+        link = folder / image.name
+        if not link.exists():
+            link.symlink_to(image.resolve())
+    return folder
+
+
+def _training(data: Path) -> list[dict[str, str]]:
+    cases: list[dict[str, str]] = json.loads((data / "dataset.json").read_text())["training"]
+    return cases
+
+
+def cut(data: Path, cases: int, work: Path) -> Path:
+    """A data set folder of the Decathlon's layout with the first cases of `data`, all files linked."""
+    from msseg.data.dataset import read_dataset
+
+    dataset = read_dataset(data)
+    folder = work / dataset.name
+    entries = []
+    for case in dataset.training[:cases]:
+        image, label = case.image_paths[0], case.label_path
+        if len(case.image_paths) != 1 or label is None:
+            raise SystemExit(f"{data}: case {case.name} has several files a case or no label; give another data set.")
+        for room, path in (("imagesTr", image), ("labelsTr", label)):
+            (folder / room).mkdir(parents=True, exist_ok=True)
+            link = folder / room / label.name
+            if not link.exists():
+                link.symlink_to(path.resolve())
+        entries.append({"image": f"imagesTr/{label.name}", "label": f"labelsTr/{label.name}"})
+    labels = {str(value): name for name, value in dataset.labels.items()}
+    modality = {str(number): name for number, name in enumerate(dataset.channels)}
+    description = {"modality": modality, "labels": labels, "training": entries, "test": []}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="data set folder with one image file a case")
+    parser.add_argument("--cases", type=int, default=40, help="how many of its cases are taken")
+    parser.add_argument("--predicted", type=int, default=4, help="how many of these are segmented")
+    parser.add_argument("--steps", type=int, default=4, help="training steps")
+    parser.add_argument("--network", help="the network that is planned (default: the planner's choice)")
+    parser.add_argument("--work", type=Path, default=Path("contract"), help="folder for all that is written")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    arguments = parser.parse_args()
+    work = arguments.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    contract = Contract(
+        data=cut(arguments.data, arguments.cases, work),
+        work=work,
+        workers=1 if arguments.clock == "cpu" else None,
+        steps=arguments.steps,
+        predicted=arguments.predicted,
+        network=arguments.network,
+    )
+    machine = measured_machine()
+    print(f"{'stage':<10} {'predicted':>10} {'real':>10} {'ratio':>6}   {'predicted':>10} {'real':>10} {'ratio':>6}")
+    for stage in arguments.stages:
+        estimate, taken = STAGES[stage](contract, machine)
+        real_s = taken.cpu_s if arguments.clock == "cpu" else taken.wall_s
+        print(
+            f"{stage:<10} {estimate.wall_s:8.2f} s {real_s:8.2f} s {estimate.wall_s / real_s:6.2f}   "
+            f"{estimate.ram_bytes / 1e9:7.3f} GB {taken.peak_bytes / 1e9:7.3f} GB "
+            f"{estimate.ram_bytes / taken.peak_bytes:6.2f}",
+            flush=True,
+        )
+        print("           " + ", ".join(f"{part.name} {part.wall_s:.2f}" for part in estimate.parts), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What msseg_plan_and_preprocess will take, from headers, and how many workers a limit of memory leaves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from msseg.data.dataset import Dataset, read_dataset
+from msseg.data.image import read_geometry
+from msseg.errors import DatasetError, PlanError, ResourceError
+from msseg.files import read_json
+from msseg.folders import Task, find_task, project_root
+from msseg.parallel import default_workers
+from msseg.pipeline.explain import too_little_memory
+from msseg.pipeline.explain_headers import NewShape, case_size, guessed_shape, planned_shape, preparation_bytes
+from msseg.preprocessing.examine import case_paths
+from planning.costs.cases import CaseSize
+from planning.costs.estimate import Estimate
+from planning.costs.machine import Machine
+from planning.costs.preparation import preparation_estimate
+from planning.costs.workers import affordable_workers
+from planning.plan import plan_from_json
+
+
+def explain_preparation(
+    task: str | os.PathLike[str],
+    machine: Machine,
+    root: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    max_ram: int | None = None,
+) -> Estimate:
+    """The prediction for a data set that is prepared from nothing.
+
+    Raises DatasetError where it cannot be found or has no readable header, ResourceError where not even one worker
+    fits `max_ram` bytes.
+    """
+    place = find_task(os.fspath(task), project_root(root))
+    dataset = read_dataset(place.raw)
+    sizes = training_sizes(place, dataset)
+    estimate = preparation_estimate(sizes, len(dataset.labels), workers or default_workers(), machine, max_ram)
+    if estimate is None:
+        raise _too_large(sizes, machine, max_ram or 0)
+    return estimate
+
+
+def preparing_workers(place: Task, dataset: Dataset, machine: Machine, workers: int, max_ram: int) -> int:
+    """The most workers, up to `workers`, that prepare the cases within `max_ram` bytes, all processes together.
+
+    Raises ResourceError where not even one does.
+    """
+    process = machine.processes["prepare"]
+    sizes = training_sizes(place, dataset)
+    memory = [size.work_bytes for size in sizes]
+    used = affordable_workers(process.resident_bytes, process.private_bytes, memory, workers, max_ram)
+    if not used:
+        raise _too_large(sizes, machine, max_ram)
+    return used
+
+
+def _too_large(sizes: Sequence[CaseSize], machine: Machine, max_ram: int) -> ResourceError:
+    largest = max(sizes, key=lambda size: size.work_bytes)
+    needed = machine.processes["prepare"].resident_bytes + largest.work_bytes
+    why = f"its largest case, {largest.name}, has {' x '.join(map(str, largest.shape))} voxels"
+    return too_little_memory("preprocessing", needed, max_ram, why, "Give more, or take the case out.")
+
+
+def training_sizes(place: Task, dataset: Dataset) -> list[CaseSize]:
+    """The sizes of the training cases whose files are there, on the plan's grid where there is a plan."""
+    there = [case for case in dataset.training if all(path.is_file() for path in case_paths(case))]
+    if not there:
+        raise DatasetError(f"{place.raw}: none of {len(dataset.training)} training cases has its files. Copy them.")
+    shape = _planned(place) or guessed_shape([read_geometry(case.image_paths[0]) for case in there])
+    return [case_size(case, len(dataset.channels), shape, preparation_bytes) for case in there]
+
+
+def _planned(place: Task) -> NewShape | None:
+    if not place.plan_path.is_file():
+        return None
+    plan = plan_from_json(read_json(place.plan_path, PlanError), str(place.plan_path))
+    return planned_shape(plan.configurations[plan.default_configuration], plan.axis_order)

@@ -1,0 +1,213 @@
+"""What msseg_train will take, from the plan, the recipe and the headers of the validation cases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from msseg.data.cases import Case
+from msseg.data.dataset import read_dataset
+from msseg.data.store import stored_names
+from msseg.errors import DatasetError, PlanError
+from msseg.files import read_json
+from msseg.folders import Task, find_task, project_root
+from msseg.parallel import default_workers
+from msseg.pipeline.explain import too_little_memory
+from msseg.pipeline.explain_prediction import Views, used_device, work_of
+from msseg.pipeline.planning import load_plan
+from msseg.pipeline.splits import groups_of, split_of
+from msseg.training.recipes import Recipe, configured, default_recipe, recipe_named, scaled_features, training_patch
+from planning.costs.cases import evaluate_s
+from planning.costs.estimate import Estimate, Part
+from planning.costs.machine import Machine
+from planning.costs.prediction import PredictionWork, prediction_estimate
+from planning.costs.training import TrainingWork, fitted_configuration, training_bytes, training_estimate
+from planning.plan import Configuration, Plan
+from planning.splits import Split, make_splits
+from planning.training_memory import OPTIMISER_STATES
+
+# The widths that the trainer tries where a budget is short, `msseg.training.fitting.BASE_FEATURES`, which loads torch.
+_BASE_FEATURES = (8, 12, 16, 24, 32, 48)
+_USUAL_OPTIMISER = "adamw"
+_WHOLE_VOLUMES = 5
+
+
+@dataclass(frozen=True)
+class TrainingWish:
+    """What the user asks of training, as far as it tells on the cost; None leaves a choice to plan and recipe."""
+
+    configuration: str | None = None
+    network: str | None = None
+    network_options: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int | None = None
+    budget_s: float | None = None
+    group_by: str | None = None
+
+
+def explain_training(
+    task: str | os.PathLike[str],
+    fold: int | str,
+    machine: Machine,
+    wish: TrainingWish | None = None,
+    root: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    max_ram: int | None = None,
+) -> Estimate:
+    """The prediction for one fold, begun anew.
+
+    Raises DatasetError where the task is not planned, ResourceError where even a training that makes its batches
+    itself does not fit `max_ram` bytes.
+    """
+    wish = wish or TrainingWish()
+    place = find_task(os.fspath(task), project_root(root))
+    work = training_work(place, fold, machine, wish, device, workers)
+    if max_ram is not None:
+        work = replace(work, batch_workers=affordable_batch_workers(work, machine, max_ram))
+    return training_estimate(work, machine)
+
+
+def affordable_batch_workers(work: TrainingWork, machine: Machine, max_ram: int) -> int:
+    """The most processes that may make batches within `max_ram` bytes; 0 makes them in the trainer's own."""
+    for count in range(work.batch_workers, -1, -1):
+        if training_bytes(replace(work, batch_workers=count), machine) <= max_ram:
+            return count
+    needed = training_bytes(replace(work, batch_workers=0), machine)
+    batch = f"{work.configuration.batch_size} patches of {' x '.join(map(str, work.patch_size))}"
+    why = f"one step of {work.configuration.network} on {batch} is that large"
+    raise too_little_memory("training", needed, max_ram, why, "Plan with a smaller --memory, or give more.")
+
+
+def training_work(
+    place: Task,
+    fold: int | str,
+    machine: Machine,
+    wish: TrainingWish,
+    device: str = "auto",
+    workers: int | None = None,
+) -> TrainingWork:
+    """What is trained on what, and what its validation takes; nothing but headers is read and nothing written."""
+    plan = _plan(place, wish)
+    planned = _configuration(plan, wish.configuration)
+    recipe = _recipe(wish)
+    kind = used_device(device, machine)
+    configuration = configured(planned, recipe, plan.axis_order)
+    wanted = workers or default_workers()
+    work = TrainingWork(
+        configuration=configuration,
+        patch_size=training_patch(configuration, recipe),
+        in_channels=len(plan.channels),
+        num_classes=len(plan.labels),
+        optimiser=_optimiser(recipe),
+        augmentation=recipe.augmentation,
+        averages=bool(recipe.average_decay),
+        steps_per_epoch=recipe.steps_per_epoch,
+        validation_batches=recipe.validation_batches,
+        epochs=wish.epochs or (None if wish.budget_s is not None else recipe.epochs),
+        budget_s=wish.budget_s,
+        batch_workers=min(wanted, 1) if kind == "cpu" else wanted,
+        device=kind,
+    )
+    work = _fitted(work, recipe, machine)
+    return _with_validation(work, place, plan, fold, recipe, wish, machine)
+
+
+def _plan(place: Task, wish: TrainingWish) -> Plan:
+    """The plan, with the configurations of another network where one is asked for, as the trainer makes them."""
+    plan = load_plan(place)
+    if wish.network is None and not wish.network_options:
+        return plan
+    from msseg.pipeline.training import plan_for_network  # loads torch
+
+    return plan_for_network(place, plan, wish.network, wish.configuration, wish.network_options)
+
+
+def _configuration(plan: Plan, name: str | None) -> Configuration:
+    name = name or plan.default_configuration
+    if name not in plan.configurations:
+        raise PlanError(f"configuration {name}: not in the plan, which has {', '.join(plan.configurations)}.")
+    return plan.configurations[name]
+
+
+def _recipe(wish: TrainingWish) -> Recipe:
+    recipe = recipe_named(wish.recipe) if wish.recipe else default_recipe(wish.budget_s is not None)
+    if not wish.overrides:
+        return recipe
+    from msseg.training.overrides import overridden  # loads torch
+
+    return overridden(recipe, wish.overrides)
+
+
+def _optimiser(recipe: Recipe) -> str:
+    if dict(recipe.optimiser_options).get("amsgrad"):
+        return "amsgrad"
+    return recipe.optimiser if recipe.optimiser in OPTIMISER_STATES else _USUAL_OPTIMISER
+
+
+def _fitted(work: TrainingWork, recipe: Recipe, machine: Machine) -> TrainingWork:
+    """As narrow as the trainer makes the network where the budget is short."""
+    if work.budget_s is None or recipe.fitted_steps is None:
+        return work
+    planned = work.configuration.features
+    narrower = [
+        replace(work.configuration, features=scaled_features(planned, base))
+        for base in _BASE_FEATURES
+        if base < planned[0]
+    ]
+    candidates = [*narrower, work.configuration]
+    return replace(work, configuration=fitted_configuration(work, candidates, recipe.fitted_steps, machine))
+
+
+def _with_validation(
+    work: TrainingWork,
+    place: Task,
+    plan: Plan,
+    fold: int | str,
+    recipe: Recipe,
+    wish: TrainingWish,
+    machine: Machine,
+) -> TrainingWork:
+    """With the final prediction and evaluation of the fold's validation cases, and those of whole volumes before."""
+    names = _split(place, str(fold), wish, work.configuration.name).validation
+    cases = [replace(case, label_path=None) for case in _cases(place.raw, names)]
+    if not cases:
+        return work
+    final = _predicting(work, plan, cases, Views())
+    estimate = prediction_estimate(final, machine)
+    seconds = {part.name: part.wall_s for part in estimate.parts}
+    predicting = estimate.wall_s - seconds["start and load"]
+    measuring = sum(evaluate_s(case.size.voxels, work.num_classes - 1, machine.cases) for case in final.cases)
+    parts = [Part("validation: predict", predicting), Part("validation: evaluate", measuring)]
+    if work.epochs is not None and wish.budget_s is None:
+        few = prediction_estimate(_predicting(work, plan, cases[:_WHOLE_VOLUMES], Views(mirror=False)), machine)
+        often = work.epochs // recipe.whole_volume_every
+        parts.append(Part("whole volumes on the way", often * (few.wall_s - seconds["start and load"])))
+    memory = estimate.ram_bytes - machine.processes["predict"].resident_bytes
+    return replace(work, validation=tuple(part for part in parts if part.wall_s > 0), validation_bytes=max(0, memory))
+
+
+def _predicting(work: TrainingWork, plan: Plan, cases: Sequence[Case], views: Views) -> PredictionWork:
+    return work_of(plan, work.configuration, 1, cases, views, work.device)
+
+
+def _cases(raw: Path, names: Sequence[str]) -> list[Case]:
+    wanted = set(names)
+    return (
+        [case for case in read_dataset(raw).training if case.name in wanted] if (raw / "dataset.json").is_file() else []
+    )
+
+
+def _split(place: Task, fold: str, wish: TrainingWish, configuration: str) -> Split:
+    """The fold as it is on disk, or as it would be made."""
+    path = place.preprocessed / "splits.json"
+    if path.is_file() and wish.group_by is None:
+        folds = read_json(path, DatasetError)["folds"]
+        return split_of([Split(tuple(one["train"]), tuple(one["validation"])) for one in folds], fold)
+    names = stored_names(place.store(configuration)) or [case.name for case in read_dataset(place.raw).training]
+    groups = None if wish.group_by is None else groups_of(names, wish.group_by)
+    return split_of(make_splits(names, groups=groups), fold)
