@@ -2,32 +2,44 @@
 
 Interpolating the indicator of each of K labels costs K passes over the volume. A new voxel has at most 2^d neighbours,
 though, and where they agree, which is nearly everywhere, there is nothing to decide: the cost does not depend on K.
+Where they do not, there are nearly always two labels, and two sums decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import combinations, product
 
 import numpy as np
 
 _SLAB_VOXELS = 1 << 22  # new voxels decided at a time: bounds the memory of the votes
+_VOTES_AT_A_TIME = 1 << 16  # contested voxels whose 2^d labels and weights stay in the cache
 _TIE = 1e-5  # votes closer than this are a tie: above float32's rounding of a product of three weights
 
 
 @dataclass(frozen=True)
 class AxisTaps:
-    """Per new voxel along one axis: two old voxels, the weight of the upper one in [0, 1], and the nearest."""
+    """Per new voxel along one axis: the lower of two old voxels, the weight of the next in [0, 1], and the nearest.
+
+    `fraction` is None where nothing lies between: `lower` is the nearest then.
+    """
 
     lower: np.ndarray
-    upper: np.ndarray
-    fraction: np.ndarray
+    fraction: np.ndarray | None
     nearest: np.ndarray
 
     def part(self, rows: slice) -> AxisTaps:
         """The taps of the new voxels `rows`."""
-        return AxisTaps(self.lower[rows], self.upper[rows], self.fraction[rows], self.nearest[rows])
+        fraction = None if self.fraction is None else self.fraction[rows]
+        return AxisTaps(self.lower[rows], fraction, self.nearest[rows])
+
+    def within(self) -> tuple[slice, AxisTaps]:
+        """The old voxels that the taps reach, and the taps counted from the first of them."""
+        first = int(self.lower.min())
+        last = int(self.lower.max()) + (1 if self.fraction is None else 2)
+        return slice(first, last), replace(self, lower=self.lower - first, nearest=self.nearest - first)
 
 
 def vote(label: np.ndarray, taps: Sequence[AxisTaps]) -> np.ndarray:
@@ -40,77 +52,75 @@ def vote(label: np.ndarray, taps: Sequence[AxisTaps]) -> np.ndarray:
     slab = max(1, _SLAB_VOXELS // max(1, int(np.prod(shape[1:]))))
     for start in range(0, shape[0], slab):
         rows = slice(start, start + slab)
-        resampled[rows] = _vote_slab(label, [taps[0].part(rows), *taps[1:]])
+        reached, first = taps[0].part(rows).within()
+        _vote_slab(np.ascontiguousarray(label[reached]), [first, *taps[1:]], resampled[rows])
     return resampled
 
 
-def _vote_slab(label: np.ndarray, taps: list[AxisTaps]) -> np.ndarray:
-    first, last = int(taps[0].lower.min()), int(taps[0].upper.max()) + 1
-    first, last = min(first, int(taps[0].nearest.min())), max(last, int(taps[0].nearest.max()) + 1)
-    local = AxisTaps(taps[0].lower - first, taps[0].upper - first, taps[0].fraction, taps[0].nearest - first)
-    taps = [local, *taps[1:]]
-    near = label[first:last]
-    resampled = near
+def _vote_slab(label: np.ndarray, taps: list[AxisTaps], resampled: np.ndarray) -> None:
+    """Fills the slab `resampled` (C order) from the part of the label that it reaches."""
+    resampled[...] = reduce(lambda values, axis: np.take(values, taps[axis].nearest, axis), range(len(taps)), label)
+    if all(tap.fraction is None for tap in taps):
+        return
+    winners = resampled.reshape(-1)
+    contested = np.flatnonzero(_contested(label, taps))
+    for start in range(0, len(contested), _VOTES_AT_A_TIME):
+        voxels = contested[start : start + _VOTES_AT_A_TIME]
+        labels, weights = _neighbours(label, taps, np.unravel_index(voxels, resampled.shape))
+        winners[voxels] = _most_voted(labels, weights, winners[voxels])
+
+
+def _contested(label: np.ndarray, taps: list[AxisTaps]) -> np.ndarray:
+    """True for the new voxels whose neighbours do not all agree: the least of their labels is not the largest."""
+    differs = _of_neighbours(np.minimum, label, taps) != _of_neighbours(np.maximum, label, taps)
+    return reduce(lambda values, axis: np.take(values, taps[axis].lower, axis), range(len(taps)), differs)
+
+
+def _of_neighbours(choose: Callable[..., np.ndarray], label: np.ndarray, taps: list[AxisTaps]) -> np.ndarray:
+    """The least or largest label of every voxel and those next to it along the axes that are interpolated."""
     for axis, tap in enumerate(taps):
-        resampled = np.take(resampled, tap.nearest, axis)
-    contested = _contested(near, taps)
-    if len(contested[0]):
-        resampled[contested] = _winners(near, taps, contested, resampled[contested])
-    return resampled
+        if tap.fraction is not None:
+            count = label.shape[axis] - 1
+            ahead = (slice(None),) * axis
+            here, following = (*ahead, slice(0, count)), (*ahead, slice(1, count + 1))
+            label = choose(label[here], label[following])
+    return label
 
 
-def _contested(label: np.ndarray, taps: list[AxisTaps]) -> tuple[np.ndarray, ...]:
-    """Indices of the new voxels whose neighbours do not all agree, one array an axis."""
-    differs = np.zeros((1,) * label.ndim, bool)
-    for axis, tap in enumerate(taps):
-        if not tap.fraction.any():
-            continue
-        step = _differs_from_next(label, axis)
-        for other, other_tap in enumerate(taps):
-            if other != axis and other_tap.fraction.any():
-                step |= _next(step, other)
-        differs = differs | step
-    for axis, tap in enumerate(taps):
-        if differs.shape[axis] > 1 or label.shape[axis] == 1:
-            differs = np.take(differs, tap.lower, axis)
-    shape = tuple(len(tap.nearest) for tap in taps)
-    return np.nonzero(np.broadcast_to(differs, shape))
+def _neighbours(
+    label: np.ndarray, taps: list[AxisTaps], voxels: tuple[np.ndarray, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The labels (2^k, n) around n new voxels and their weights, k being the axes that are interpolated."""
+    strides = [stride // label.itemsize for stride in label.strides]
+    corner = sum((tap.lower * stride)[index] for tap, stride, index in zip(taps, strides, voxels, strict=True))
+    between = [
+        (tap.fraction, *rest) for tap, *rest in zip(taps, strides, voxels, strict=True) if tap.fraction is not None
+    ]
+    sides = [((0, 1 - fraction[index]), (stride, fraction[index])) for fraction, stride, index in between]
+    flat = label.reshape(-1)
+    labels = np.empty((2 ** len(sides), len(voxels[0])), label.dtype)
+    weights = np.empty(labels.shape, np.float32)
+    for number, corner_sides in enumerate(product(*sides)):
+        np.take(flat, corner + sum(offset for offset, _ in corner_sides), out=labels[number], mode="clip")
+        weights[number] = reduce(np.multiply, (weight for _, weight in corner_sides))
+    return labels, weights
 
 
-def _differs_from_next(label: np.ndarray, axis: int) -> np.ndarray:
-    """True where a voxel's label is not that of the next along `axis`; False at the end."""
-    differs = np.zeros(label.shape, bool)
-    moved, moved_differs = np.moveaxis(label, axis, 0), np.moveaxis(differs, axis, 0)
-    np.not_equal(moved[:-1], moved[1:], out=moved_differs[:-1])
-    return differs
+def _most_voted(labels: np.ndarray, weights: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    """The winner of each column; where two labels are all there are, of those two alone."""
+    lowest, highest = labels.min(axis=0), labels.max(axis=0)
+    for_lowest = (weights * (labels == lowest)).sum(axis=0)
+    for_highest = (weights * (labels == highest)).sum(axis=0)
+    winners = np.where(for_highest > for_lowest + _TIE, highest, lowest)
+    for_nearest = np.where(nearest == lowest, for_lowest, for_highest)
+    np.copyto(winners, nearest, where=for_nearest > np.maximum(for_lowest, for_highest) - _TIE)
+    others = np.flatnonzero(for_lowest + for_highest < 1 - _TIE)
+    winners[others] = _most_voted_of_many(labels[:, others], weights[:, others], nearest[others])
+    return winners
 
 
-def _next(values: np.ndarray, axis: int) -> np.ndarray:
-    """`values` one step on along `axis`, the last repeated."""
-    following = np.arange(1, values.shape[axis] + 1)
-    following[-1] -= 1
-    return np.take(values, following, axis)
-
-
-def _winners(
-    label: np.ndarray, taps: list[AxisTaps], voxels: tuple[np.ndarray, ...], nearest: np.ndarray
-) -> np.ndarray:
-    """The label with the most weight at each of the contested `voxels`; `nearest` is their nearest label."""
-    labels, weights = [], []
-    for corner in product((False, True), repeat=label.ndim):
-        if any(up and not tap.fraction.any() for up, tap in zip(corner, taps, strict=True)):
-            continue
-        where, weight = [], np.ones(len(nearest), np.float32)
-        for up, tap, index in zip(corner, taps, voxels, strict=True):
-            where.append((tap.upper if up else tap.lower)[index])
-            weight = weight * (tap.fraction if up else 1 - tap.fraction)[index]
-        labels.append(label[tuple(where)])
-        weights.append(weight)
-    return _most_voted(labels, weights, nearest)
-
-
-def _most_voted(labels: list[np.ndarray], weights: list[np.ndarray], nearest: np.ndarray) -> np.ndarray:
-    votes = [weight.copy() for weight in weights]
+def _most_voted_of_many(labels: np.ndarray, weights: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    votes = weights.copy()
     for one, other in combinations(range(len(labels)), 2):
         same = labels[one] == labels[other]
         votes[one] += weights[other] * same
@@ -120,5 +130,5 @@ def _most_voted(labels: list[np.ndarray], weights: list[np.ndarray], nearest: np
         better = (weight > most + _TIE) | ((weight > most - _TIE) & (candidate < winner))
         np.copyto(winner, candidate, where=better)
         np.copyto(most, weight, where=better)
-    for_nearest = sum(weight * (one == nearest) for one, weight in zip(labels, weights, strict=True))
+    for_nearest = (weights * (labels == nearest)).sum(axis=0)
     return np.where(for_nearest > most - _TIE, nearest, winner)

@@ -25,7 +25,7 @@ from planning.plan import ChannelPlan, Plan
 
 _LOG = logging.getLogger("msseg")
 
-PREPARATION_VERSION = 1  # counts changes of what preparing a case gives, so that stores of older versions are stale
+PREPARATION_VERSION = 2  # counts changes of what preparing a case gives, so that stores of older versions are stale
 _ABANDONED_AFTER_S = 3600.0
 
 

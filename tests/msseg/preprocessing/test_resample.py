@@ -5,7 +5,6 @@ import pytest
 from skimage.transform import resize
 
 from msseg.preprocessing.resample import (
-    apply_weights,
     axis_weights,
     full_spacing,
     resample_image,
@@ -14,6 +13,7 @@ from msseg.preprocessing.resample import (
     row_blocks,
     separate_axis,
 )
+from msseg.preprocessing.slabwise import AxisSpline, apply_spline
 
 SHAPES = [
     ((11, 14, 9), (17, 10, 9)),
@@ -73,7 +73,8 @@ def test_blocked_products_equal_the_plain_one(axis: int) -> None:
     volume = np.random.default_rng(2).normal(size=shape).astype(np.float32)
     weights = axis_weights(150, 170, 3)
     expected = np.moveaxis(np.tensordot(weights, volume, (1, axis)), 0, axis)
-    np.testing.assert_allclose(apply_weights(volume, weights, axis), expected, atol=1e-5)
+    spline = AxisSpline(weights, tuple(row_blocks(150, 170)))
+    np.testing.assert_allclose(apply_spline(volume, spline, axis), expected, atol=1e-5)
 
 
 def test_nothing_is_copied_where_the_grid_stays() -> None:
