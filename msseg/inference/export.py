@@ -1,8 +1,9 @@
 """From class scores on the preprocessed grid to a label map on the image's own grid.
 
-Interpolation is linear in the scores, so each class can be resampled by itself: slab after slab along the first axis,
-class after class, with the best score so far and its class. That needs memory for one class of one slab, where
-resampling all classes and then taking the largest needs it for all of them at full size; the labels are the same.
+Interpolation is linear in the scores, so each class can be resampled by itself: slab after slab along one axis, class
+after class, with the best score so far and its class. That needs memory for one class of one slab, where resampling
+all classes and then taking the largest needs it for all of them at full size; the labels are the same. The scores
+may come in slabs too: a new row needs no more than the two old ones it lies between.
 """
 
 from __future__ import annotations
@@ -16,34 +17,108 @@ from torch.nn import functional
 
 from msseg.preprocessing.resample import nearest_indices, sample_positions
 
-# Scores of one class held at a time: 8 MB, so that a slab, its best scores and its labels stay in the cache.
-_SLAB_VOXELS = 1 << 21
+# Scores of one class held at a time: 8 MB, so that a slab, its best scores and its labels stay in the cache; on a GPU
+# so many that launches do not count.
+_SLAB_VOXELS = {"cpu": 1 << 21, "cuda": 1 << 25}
 _ORDERS = (0, 1)
+
+
+class LabelStream:
+    """The classes of the largest scores on a new grid, from slabs of scores that come in order along one axis.
+
+    Scores of `shape` (z, y, x) are interpolated onto `new_shape` of the same extent. `order` 1 interpolates
+    linearly, 0 takes the nearest score; the axis `separate`, if given, always takes the nearest. A tie goes to the
+    lower class. ValueError at another order.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        shape: Sequence[int],
+        new_shape: Sequence[int],
+        order: int,
+        separate: int | None = None,
+        axis: int = 0,
+    ) -> None:
+        if order not in _ORDERS:
+            raise ValueError(f"score order {order}; known are {list(_ORDERS)}")
+        axes = [
+            _Axis(old, new, linear=order == 1 and number != separate)
+            for number, (old, new) in enumerate(zip(shape, new_shape, strict=True))
+        ]
+        self._num_classes, self._axis = num_classes, axis
+        self._rows, self._others = axes[axis], [*axes[:axis], *axes[axis + 1 :]]
+        self._size = [one.n_out for one in self._others]
+        self._labels: torch.Tensor | None = None
+        self._last: torch.Tensor | None = None
+        self._old = self._new = 0
+
+    def push(self, scores: torch.Tensor) -> None:
+        """Take the next rows (k, rows, *others) and label all new rows that lie between rows that are known."""
+        labels = self._labels_for(scores.device)
+        first, self._old = self._old, self._old + scores.shape[1]
+        ready = self._rows.ready(self._old)
+        bridged = min(ready, int(np.searchsorted(self._rows.lower.numpy(), first)))
+        if self._new < bridged and self._last is not None:  # between the row before and the first of these
+            both = torch.cat((self._last, scores[:, :1]), dim=1)
+            self._label(labels, both, first - 1, bridged)
+        self._label(labels, scores, first, ready)
+        self._last = scores[:, -1:].clone() if self._new < self._rows.n_out else None
+
+    def labels(self) -> np.ndarray:
+        """The label map (z, y, x), uint8, uint16 beyond 256 classes. All rows must have come."""
+        assert self._labels is not None and self._new == self._rows.n_out
+        if self._labels.is_pinned():
+            torch.cuda.synchronize()
+        dtype = np.uint8 if self._num_classes <= 256 else np.uint16
+        return np.moveaxis(self._labels.numpy().astype(dtype, copy=False), 0, self._axis)
+
+    def _labels_for(self, device: torch.device) -> torch.Tensor:
+        """The labels' memory, the rows' axis first: on the CPU, pinned where the scores are on a GPU."""
+        if self._labels is None:
+            dtype = torch.uint8 if self._num_classes <= 256 else torch.int32
+            size = (self._rows.n_out, *self._size)
+            self._labels = torch.empty(size, dtype=dtype, pin_memory=device.type == "cuda")
+        return self._labels
+
+    def _label(self, labels: torch.Tensor, scores: torch.Tensor, first: int, stop: int) -> None:
+        """Label the new rows up to `stop` from scores (k, rows, *others), of which the first is the old row `first`."""
+        count = max(1, _SLAB_VOXELS.get(scores.device.type, 1 << 21) // math.prod(self._size))
+        while self._new < stop:
+            slab = slice(self._new, min(self._new + count, stop))
+            labels[slab].copy_(self._slab_labels(scores, first, slab), non_blocking=True)
+            self._new = slab.stop
+
+    def _slab_labels(self, scores: torch.Tensor, first: int, slab: slice) -> torch.Tensor:
+        """The labels of the slab of new rows, by a running maximum over the classes."""
+        best = self._resampled(scores[0], first, slab).clone()
+        dtype = torch.uint8 if self._num_classes <= 256 else torch.int32
+        labels = torch.zeros(best.shape, dtype=dtype, device=best.device)
+        for index in range(1, self._num_classes):
+            its = self._resampled(scores[index], first, slab)
+            labels.masked_fill_(its > best, index)
+            torch.maximum(its, best, out=best)
+        return labels
+
+    def _resampled(self, scores: torch.Tensor, first: int, slab: slice) -> torch.Tensor:
+        """The scores (rows, *others) of one class on the new rows of the slab, in float32."""
+        rows = self._rows.apply(scores, first, slab).float()
+        for number, axis in enumerate(self._others, start=1):
+            if not axis.linear and not axis.same:
+                rows = rows.index_select(number, axis.lower.to(rows.device))
+        if list(rows.shape[1:]) == self._size:
+            return rows
+        return functional.interpolate(rows[None], size=self._size, mode="bilinear", align_corners=False)[0]
 
 
 def resampled_labels(
     logits: torch.Tensor, new_shape: Sequence[int], order: int, separate: int | None = None
 ) -> np.ndarray:
-    """The class (z, y, x) of the largest of the scores (k, z, y, x), interpolated onto `new_shape` of the same extent.
-
-    `order` 1 interpolates linearly, 0 takes the nearest score; the axis `separate`, if given, always takes the
-    nearest. A tie goes to the lower class. The dtype is uint8 up to 256 classes, else uint16.
-    ValueError at another order.
-    """
-    if order not in _ORDERS:
-        raise ValueError(f"score order {order}; known are {list(_ORDERS)}")
-    new_shape = tuple(new_shape)
-    axes = [
-        _Axis(old, new, linear=order == 1 and number != separate)
-        for number, (old, new) in enumerate(zip(logits.shape[1:], new_shape, strict=True))
-    ]
-    labels = np.empty(new_shape, np.uint8 if len(logits) <= 256 else np.uint16)
-    rows = max(1, _SLAB_VOXELS // math.prod(new_shape[1:]))
+    """The class (z, y, x) of the largest of the scores (k, z, y, x), on the grid `new_shape`; see `LabelStream`."""
+    stream = LabelStream(len(logits), logits.shape[1:], new_shape, order, separate)
     with torch.inference_mode():
-        for start in range(0, new_shape[0], rows):
-            slab = slice(start, min(start + rows, new_shape[0]))
-            labels[slab] = _slab_labels(logits, axes, slab).cpu().numpy()
-    return labels
+        stream.push(logits)
+        return stream.labels()
 
 
 def uncropped(label: np.ndarray, crop_box: Sequence[Sequence[int]], shape_before_crop: Sequence[int]) -> np.ndarray:
@@ -62,48 +137,29 @@ class _Axis:
     """How one axis of scores is resampled: the lower and upper neighbours of each new voxel and the upper's share."""
 
     def __init__(self, n_in: int, n_out: int, linear: bool) -> None:
-        self.n_out = n_out
+        self.n_in, self.n_out = n_in, n_out
         self.same = n_in == n_out
-        self.linear = linear
+        self.linear = linear and not self.same
         position = np.clip(sample_positions(n_in, n_out), 0, n_in - 1)
-        lower = np.floor(position).astype(np.int64) if linear else nearest_indices(n_in, n_out).astype(np.int64)
-        self.lower = torch.from_numpy(lower)
-        self.upper = torch.from_numpy(np.minimum(lower + 1, n_in - 1))
+        lower = np.floor(position).astype(np.int64) if self.linear else nearest_indices(n_in, n_out).astype(np.int64)
+        upper = np.minimum(lower + 1, n_in - 1) if self.linear else lower
+        self.lower, self.upper = torch.from_numpy(lower), torch.from_numpy(upper)
         self.share = torch.from_numpy((position - lower).astype(np.float32))
 
+    def ready(self, known: int) -> int:
+        """How many new voxels lie between the first `known` old ones."""
+        return int(np.searchsorted(self.upper.numpy(), known))
 
-def _slab_labels(logits: torch.Tensor, axes: list[_Axis], slab: slice) -> torch.Tensor:
-    """The labels (rows, y, x) of the slab of new rows, by a running maximum over the classes."""
-    dtype = torch.uint8 if len(logits) <= 256 else torch.int32
-    best = _resampled_slab(logits[0], axes, slab).clone()
-    labels = torch.zeros(best.shape, dtype=dtype, device=best.device)
-    for index in range(1, len(logits)):
-        scores = _resampled_slab(logits[index], axes, slab)
-        labels.masked_fill_(scores > best, index)
-        torch.maximum(scores, best, out=best)
-    return labels
+    def apply(self, scores: torch.Tensor, first: int, slab: slice) -> torch.Tensor:
+        """The new rows of the slab from old rows (rows, *others) from `first` on.
 
-
-def _resampled_slab(scores: torch.Tensor, axes: list[_Axis], slab: slice) -> torch.Tensor:
-    """The scores (z, y, x) of one class on the new rows of the slab, in float32: (rows, new y, new x)."""
-    depth, *in_plane = axes
-    rows = _rows(scores, depth, slab).float()
-    for number, axis in enumerate(in_plane, start=1):
-        if not axis.linear and not axis.same:
-            rows = rows.index_select(number, axis.lower.to(rows.device))
-    size = [axis.n_out for axis in in_plane]
-    if list(rows.shape[1:]) == size:
-        return rows
-    return functional.interpolate(rows[None], size=size, mode="bilinear", align_corners=False)[0]
-
-
-def _rows(scores: torch.Tensor, depth: _Axis, slab: slice) -> torch.Tensor:
-    """The rows of the slab between their neighbours; before the other axes are resampled they are smallest."""
-    if depth.same:
-        return scores[slab]
-    lower = scores.index_select(0, depth.lower[slab].to(scores.device))
-    if not depth.linear:
-        return lower
-    upper = scores.index_select(0, depth.upper[slab].to(scores.device))
-    share = depth.share[slab].to(scores.device)[:, None, None]
-    return torch.lerp(lower.float(), upper.float(), share)
+        Before the other axes are resampled the rows are smallest.
+        """
+        lower = (self.lower[slab] - first).to(scores.device)
+        if self.same:
+            return scores[int(lower[0]) : int(lower[-1]) + 1]
+        rows = scores.index_select(0, lower)
+        if not self.linear:
+            return rows
+        upper = scores.index_select(0, (self.upper[slab] - first).to(scores.device))
+        return torch.lerp(rows.float(), upper.float(), self.share[slab].to(scores.device)[:, None, None])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +9,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from msseg.data.cases import Case
 from msseg.data.geometry import Geometry
@@ -22,9 +21,8 @@ from msseg.parallel import Outcome
 from msseg.preprocessing.case import PreparedCase
 from msseg.progress import progress
 
-# Scores that wait for their export: at most so many cases, and no more bytes than this unless a single case has them.
-_WAITING_CASES = 2
-_WAITING_BYTES = 1 << 30
+# Images read ahead, and as many bytes of label maps that wait for being written.
+AHEAD_BYTES = 1 << 30
 
 _log = logging.getLogger(__name__)
 
@@ -67,12 +65,14 @@ def predict_folder(
     problems: Sequence[Problem] = (),
     quiet: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    ahead_bytes: int = AHEAD_BYTES,
 ) -> PredictionReport:
     """Write a label map for every case to `output_folder`, on its image's grid; what became of each.
 
     An output is named by its case, with the ending of the image, and appears whole or not at all. Outputs that exist
     are skipped unless `overwrite`. A case that fails is reported and the others go on; `problems` are cases that
-    failed before. `workers` threads read and prepare ahead. When `stop()` turns true, the case in the network is
+    failed before. `workers` threads read and prepare ahead, images of `ahead_bytes` at most, and as much may wait for
+    being written. When `stop()` turns true, the case in the network is
     given up and those before it are still written. Raises DatasetError where an output would replace an input.
     """
     outputs = {case.name: output_path(case, output_folder) for case in cases}
@@ -81,7 +81,7 @@ def predict_folder(
     todo = [case for case in cases if case.name not in skipped]
     failed = {problem.case: _in_words(problem) for problem in problems if problem.severity == "error"}
     written = []
-    outcomes = _predicted(predictor, todo, outputs, workers, stop)
+    outcomes = _predicted(predictor, todo, outputs, workers, ahead_bytes, stop)
     for case, outcome in progress(outcomes, "predict", total=len(todo), quiet=quiet):
         if outcome.error is None:
             written.append(case.name)
@@ -99,52 +99,87 @@ def output_path(case: Case, output_folder: Path) -> Path:
 
 
 def _predicted(
-    predictor: Predictor, cases: Sequence[Case], outputs: dict[str, Path], workers: int, stop: Callable[[], bool]
+    predictor: Predictor,
+    cases: Sequence[Case],
+    outputs: dict[str, Path],
+    workers: int,
+    ahead_bytes: int,
+    stop: Callable[[], bool],
 ) -> Iterator[tuple[Case, Outcome[Path]]]:
     """Each case with its written file or its error, in order; what has not ended when `stop()` turns true is left out.
 
-    The scores of a few cases wait for the thread that exports them, bounded in number and bytes.
+    Label maps wait for the thread that writes them, no more than `ahead_bytes` of them beside the one in work.
     """
     waiting: deque[tuple[Case, int, Future[Path]]] = deque()
     with ThreadPoolExecutor(workers) as readers, ThreadPoolExecutor(1) as writer:
-        for case, read in _read_ahead(predictor, cases, workers, readers, stop):
-            try:
-                ready = read.result()
-                logits = predictor.score(ready.prepared, _stopper(stop))
-            except _StoppedError:
-                break
-            except Exception as error:
-                yield case, Outcome(error=error)
-                continue
-            size_bytes = logits.numel() * logits.element_size()
-            written = writer.submit(_finish, predictor, ready, logits, outputs[case.name])
-            waiting.append((case, size_bytes, written))
-            del logits, ready, read
-            while len(waiting) > _WAITING_CASES or sum(size for _, size, _ in waiting) > _WAITING_BYTES:
-                yield _ended(waiting)
+        reading = _ReadAhead(predictor, cases, workers, ahead_bytes, readers)
+        try:
+            while (one := reading.take()) is not None and not stop():
+                case, read = one
+                try:
+                    ready = read.result()
+                    reading.begin_more()
+                    classes = predictor.classes(ready.prepared, _stopper(stop))
+                except _StoppedError:
+                    break
+                except Exception as error:
+                    yield case, Outcome(error=error)
+                    continue
+                written = writer.submit(_finish, predictor, ready, classes, outputs[case.name])
+                waiting.append((case, classes.nbytes, written))
+                del classes, ready, read, one
+                while waiting and (waiting[0][2].done() or sum(size for _, size, _ in waiting) > ahead_bytes):
+                    yield _ended(waiting)
+        finally:  # Also where the caller leaves in the middle of a case: it would wait for readings that nobody wants.
+            reading.cancel()
         while waiting:
             yield _ended(waiting)
 
 
-def _read_ahead(
-    predictor: Predictor, cases: Sequence[Case], count: int, readers: Executor, stop: Callable[[], bool]
-) -> Iterator[tuple[Case, Future[_Read]]]:
-    """The cases, each with its reading under way, `count` of them ahead of the one that is handed out."""
-    reading: deque[tuple[Case, Future[_Read]]] = deque()
-    upcoming = iter(cases)
+class _ReadAhead:
+    """The cases in order, each with its reading under way: `count` at most ahead, and `max_bytes` of prepared images.
 
-    def begin(number: int) -> None:
-        chosen = itertools.islice(upcoming, number)
-        reading.extend((case, readers.submit(_read, predictor, case)) for case in chosen)
+    A case that is not read yet counts as much as the largest so far, so that the first is read alone; one is read when
+    it is asked for, whatever it takes.
+    """
 
-    begin(count + 1)
-    try:
-        while reading and not stop():
-            yield reading.popleft()
-            begin(1)
-    finally:  # Also where the caller leaves in the middle of a case: it would wait for readings that nobody wants.
-        for _, future in reading:
+    def __init__(
+        self, predictor: Predictor, cases: Sequence[Case], count: int, max_bytes: int, readers: Executor
+    ) -> None:
+        self._predictor, self._upcoming, self._readers = predictor, iter(cases), readers
+        self._count, self._max_bytes = count, max_bytes
+        self._reading: deque[tuple[Case, Future[_Read]]] = deque()
+        self._largest: int | None = None
+
+    def take(self) -> tuple[Case, Future[_Read]] | None:
+        """The next case, None after the last."""
+        if not self._reading:
+            self._begin()
+        return self._reading.popleft() if self._reading else None
+
+    def begin_more(self) -> None:
+        """Read on, as far as count and bytes allow."""
+        while len(self._reading) < self._count and self._bytes_with_another() <= self._max_bytes and self._begin():
+            pass
+
+    def cancel(self) -> None:
+        """Give up what has not begun."""
+        for _, future in self._reading:
             future.cancel()
+
+    def _begin(self) -> bool:
+        case = next(self._upcoming, None)
+        if case is not None:
+            self._reading.append((case, self._readers.submit(self._read, case)))
+        return case is not None
+
+    def _read(self, case: Case) -> _Read:
+        read = _read(self._predictor, case)
+        self._largest = max(self._largest or 0, read.prepared.image.nbytes)
+        return read
+
+    def _bytes_with_another(self) -> int:
+        return (len(self._reading) + 1) * (self._largest or 0)
 
 
 def _read(predictor: Predictor, case: Case) -> _Read:
@@ -152,8 +187,8 @@ def _read(predictor: Predictor, case: Case) -> _Read:
     return _Read(case, geometry, predictor.prepare(image, geometry.spacing_mm))
 
 
-def _finish(predictor: Predictor, read: _Read, logits: torch.Tensor, path: Path) -> Path:
-    write_label(path, predictor.label(logits, read.prepared), read.geometry)
+def _finish(predictor: Predictor, read: _Read, classes: np.ndarray, path: Path) -> Path:
+    write_label(path, predictor.finish(classes, read.prepared), read.geometry)
     return path
 
 

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import itertools
-import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
-from msseg.devices import autocast_dtype
-from msseg.inference.answers import Answer, Network, answering, is_guided, rule_out, seen
-from msseg.inference.tiles import gaussian_importance, tile_corners
+from msseg.inference.answers import Network, rule_out
+from msseg.inference.passes import Passes
+from msseg.inference.placement import Placement, first_that_fits, placements
+from msseg.inference.streaming import View, Window, score_slabs
 from planning.plan import Configuration
-
-_Item = TypeVar("_Item")
 
 # Voxels of input that go through the network at once. On a CPU one patch already fills the cores and further ones
 # only leave the cache; on a GPU a patch of the largest usual size (128³) is taken eight-fold, as its mirrors.
 _VOXELS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 24, "mps": 1 << 21}
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class View:
-    """One way to show a tile to the network: flipped along `flips` (axes counted from the end), with noise or not."""
-
-    flips: tuple[int, ...]
-    noisy: bool
 
 
 def predict_logits(
@@ -56,30 +40,62 @@ def predict_logits(
 
     Every tile is shown once for each combination of the configuration's mirror axes (only as it is if not `mirror`),
     and as often again with Gaussian noise of `noise_std` for each of `noise_repeats`; all these and all networks
-    count alike, overlapping tiles by `gaussian_importance`. An image smaller than the patch is padded with 0 on both
+    count alike, overlapping tiles by `axis_shares`. An image smaller than the patch is padded with 0 on both
     sides. A 2D configuration is shown slice by slice. `branches` says which branches of a network answer: see
     `answering`. With `guidance`, a class that the networks' classification-guided modules see in no tile of the image
     is ruled out; one patch's word does not empty the others. The networks lie on `device` and in evaluation mode; the
     result does too, unless its memory gave out. `on_batch(done, total)` counts forward passes; what it raises
-    ends the prediction.
+    ends the prediction. ResourceError where memory gives out.
     """
-    patch = (1,) * (3 - configuration.dimensions) + configuration.patch_size
-    padded, (depth, height, width) = pad_to_patch(image_czyx, patch)
-    window = _Window(
-        networks=[answering(network, branches, guidance) for network in networks],
-        patch=patch,
-        dimensions=configuration.dimensions,
-        corners=tile_corners(padded.shape[1:], patch, step),
-        views=_views(configuration.mirror_axes if mirror else (), configuration.dimensions, noise_repeats),
-        num_classes=num_classes,
-        device=device,
+    passes = Passes(networks, branches, guidance)
+    window = make_window(
+        image_czyx,
+        configuration,
+        num_classes,
+        passes,
+        mirror=mirror,
+        step=step,
+        noise_repeats=noise_repeats,
         noise_std=noise_std,
         seed=seed,
-        guided=sum(map(is_guided, networks)) if guidance else 0,
     )
-    with torch.inference_mode(), _autocast(device):
-        logits = _within_memory(window, torch.from_numpy(padded), on_batch)
-    return logits[:, depth, height, width]
+    ways = placements(device, batch_limit(device, window.patch))
+    return first_that_fits(ways, lambda placement: _whole_scores(window, passes, placement, on_batch))
+
+
+def make_window(
+    image_czyx: np.ndarray,
+    configuration: Configuration,
+    num_classes: int,
+    passes: Passes,
+    *,
+    mirror: bool = True,
+    step: float = 0.5,
+    noise_repeats: int = 0,
+    noise_std: float = 0.01,
+    seed: int = 0,
+) -> Window:
+    """How a preprocessed image (c, z, y, x) is shown to the networks of `passes`; see `predict_logits`."""
+    patch = (1,) * (3 - configuration.dimensions) + configuration.patch_size
+    padded, inner = pad_to_patch(image_czyx, patch)
+    return Window(
+        image=padded,
+        inner=inner,
+        patch=patch,
+        dimensions=configuration.dimensions,
+        step=step,
+        views=_views(configuration.mirror_axes if mirror else (), configuration.dimensions, noise_repeats),
+        num_classes=num_classes,
+        networks=passes.count,
+        guided=passes.guided,
+        noise_std=noise_std,
+        seed=seed,
+    )
+
+
+def batch_limit(device: torch.device, patch: Sequence[int]) -> int:
+    """How many tiles go through the network at once on this kind of device."""
+    return max(1, _VOXELS_AT_ONCE.get(device.type, 1) // math.prod(patch))
 
 
 def pad_to_patch(image_czyx: np.ndarray, patch: Sequence[int]) -> tuple[np.ndarray, tuple[slice, ...]]:
@@ -96,124 +112,24 @@ def pad_to_patch(image_czyx: np.ndarray, patch: Sequence[int]) -> tuple[np.ndarr
     return np.require(padded, np.float32, ["C", "W"]), inner
 
 
-@dataclass(frozen=True)
-class _Window:
-    """All that one prediction needs besides the image; `guided` networks say which classes are present."""
-
-    networks: list[Callable[[torch.Tensor], Answer]]
-    patch: tuple[int, ...]
-    dimensions: int
-    corners: list[tuple[int, ...]]
-    views: list[View]
-    num_classes: int
-    device: torch.device
-    noise_std: float
-    seed: int
-    guided: int = 0
-
-    @property
-    def batch_size(self) -> int:
-        return max(1, _VOXELS_AT_ONCE.get(self.device.type, 1) // math.prod(self.patch))
-
-
-def _views(mirror_axes: Sequence[int], dimensions: int, noise_repeats: int) -> list[View]:
-    from_end = [axis - dimensions for axis in mirror_axes]
-    flips = [chosen for count in range(len(from_end) + 1) for chosen in itertools.combinations(from_end, count)]
-    return [View(chosen, noisy=repeat > 0) for repeat in range(noise_repeats + 1) for chosen in flips]
-
-
-def _within_memory(window: _Window, image: torch.Tensor, on_batch: Callable[[int, int], None] | None) -> torch.Tensor:
-    """`_accumulate` with everything on the device, or what of it the device's memory holds."""
-    if window.device.type != "cuda":
-        return _accumulate(window, image, window.device, window.batch_size, on_batch)
-    for keep_on in (window.device, torch.device("cpu")):
-        with contextlib.suppress(torch.cuda.OutOfMemoryError):
-            return _accumulate(window, image, keep_on, window.batch_size, on_batch)
-        # Only here, when the error is gone, are the tensors gone that its traceback held.
-        torch.cuda.empty_cache()
-        _say_once("The GPU's memory does not hold the scores of a whole image: they are kept in main memory.")
-    return _accumulate(window, image, torch.device("cpu"), 1, on_batch)
-
-
-def _accumulate(
-    window: _Window,
-    image: torch.Tensor,
-    keep_on: torch.device,
-    batch_size: int,
-    on_batch: Callable[[int, int], None] | None,
+def _whole_scores(
+    window: Window, passes: Passes, placement: Placement, on_batch: Callable[[int, int], None] | None
 ) -> torch.Tensor:
-    image = image.to(keep_on)
-    scores = torch.zeros((window.num_classes, *image.shape[1:]), device=keep_on)
-    presence = torch.zeros((len(window.corners), window.num_classes - 1), device=keep_on) if window.guided else None
-    importance = torch.from_numpy(gaussian_importance(window.patch)).to(keep_on)
-    noise = torch.Generator(device=window.device).manual_seed(window.seed)
-    shown = list(itertools.product(range(len(window.corners)), window.views))
-    for done, batch in enumerate(_batches(shown, batch_size)):
-        corners, views = [window.corners[tile] for tile, _ in batch], [view for _, view in batch]
-        tiles = torch.stack([_show(window, image, *each) for each in zip(corners, views, strict=True)])
-        tiles = tiles.to(window.device)
-        _add_noise(tiles, views, window.noise_std, noise)
-        answer = _forward(window, tiles)
-        for item, corner, view in zip(answer.logits.to(keep_on), corners, views, strict=True):
-            scores[_region(window, corner)] += _as_tile(window, item, view) * importance
-        if presence is not None and answer.presence is not None:
-            indices = torch.tensor([tile for tile, _ in batch], device=keep_on)
-            presence.index_add_(0, indices, answer.presence.to(keep_on))
-        if on_batch is not None:
-            on_batch(done + 1, math.ceil(len(shown) / batch_size))
-    views_and_networks = len(window.views) * len(window.networks)
-    scores.div_(_total_importance(window, image.shape[1:], importance) * views_and_networks)
-    if presence is not None:
-        rule_out(scores, seen(presence / (len(window.views) * window.guided)))
+    """The slabs put together, and what guidance rules out."""
+    seen_classes = torch.zeros(window.num_classes - 1, dtype=torch.bool) if passes.guided else None
+    with passes.session(placement.device):
+        scores = torch.empty((window.num_classes, *window.shape), device=placement.keep_on)
+        by_rows = scores.movedim(1 + window.axis, 1)
+        done = 0
+        for slab in score_slabs(window, passes.on(placement.device), placement, seen_classes, on_batch):
+            by_rows[:, done : done + slab.shape[1]] = slab
+            done += slab.shape[1]
+        if seen_classes is not None:
+            rule_out(scores, seen_classes)
     return scores
 
 
-def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _region(window: _Window, corner: tuple[int, ...]) -> tuple[slice, ...]:
-    spans = (slice(low, low + size) for low, size in zip(corner, window.patch, strict=True))
-    return (slice(None), *spans)
-
-
-def _show(window: _Window, image: torch.Tensor, corner: tuple[int, ...], view: View) -> torch.Tensor:
-    """One tile as the network sees it: (c, z, y, x), or (c, y, x) in 2D."""
-    tile = image[_region(window, corner)]
-    tile = tile[:, 0] if window.dimensions == 2 else tile
-    return tile.flip(view.flips)
-
-
-def _as_tile(window: _Window, logits: torch.Tensor, view: View) -> torch.Tensor:
-    """The logits of one shown tile where the tile lies in the image: (k, z, y, x), float32."""
-    logits = logits.float().flip(view.flips)
-    return logits[:, None] if window.dimensions == 2 else logits
-
-
-def _add_noise(tiles: torch.Tensor, views: list[View], std: float, generator: torch.Generator) -> None:
-    for tile, view in zip(tiles, views, strict=True):
-        if view.noisy:
-            tile += std * torch.randn(tile.shape, generator=generator, device=tile.device)
-
-
-def _forward(window: _Window, tiles: torch.Tensor) -> Answer:
-    """Sums over the networks of their logits (b, k, *spatial) and of what they say of presence."""
-    return functools.reduce(Answer.__add__, (network(tiles) for network in window.networks))
-
-
-def _total_importance(window: _Window, shape: Sequence[int], importance: torch.Tensor) -> torch.Tensor:
-    total = torch.zeros(tuple(shape), device=importance.device)
-    for corner in window.corners:
-        total[_region(window, corner)[1:]] += importance
-    return total
-
-
-def _autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    dtype = autocast_dtype(device)
-    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
-
-
-@functools.cache
-def _say_once(message: str) -> None:
-    _log.warning(message)
+def _views(mirror_axes: Sequence[int], dimensions: int, noise_repeats: int) -> tuple[View, ...]:
+    from_end = [axis - dimensions for axis in mirror_axes]
+    flips = [chosen for count in range(len(from_end) + 1) for chosen in itertools.combinations(from_end, count)]
+    return tuple(View(chosen, noisy=repeat > 0) for repeat in range(noise_repeats + 1) for chosen in flips)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
 _SIGMA_OF_TILE = 1 / 8
-_TRUNCATE_SIGMAS = 4.0
-_PEAK = 10.0
 
 
 def tile_starts(length: int, tile: int, step: float) -> list[int]:
@@ -29,29 +26,24 @@ def tile_starts(length: int, tile: int, step: float) -> list[int]:
     return [round(room / intervals * index) for index in range(intervals + 1)]
 
 
-def tile_corners(shape: Sequence[int], tile: Sequence[int], step: float) -> list[tuple[int, ...]]:
-    """Lowest corners of all tiles that cover `shape`, the first axis slowest; see `tile_starts`."""
-    axes = [tile_starts(length, size, step) for length, size in zip(shape, tile, strict=True)]
-    return list(itertools.product(*axes))
+def axis_shares(length: int, tile: int, starts: Sequence[int]) -> np.ndarray:
+    """What each tile along one axis counts for in its voxels, float32 (len(starts), tile); at a voxel they sum to 1.
 
-
-def gaussian_importance(tile: Sequence[int]) -> np.ndarray:
-    """Weights of the voxels of a tile, float32, positive: a Gaussian around the middle that peaks at 10.
-
-    Its standard deviation is an eighth of the tile along each axis, cut off after four of them; what is zero
-    there is raised to the smallest weight that is not, so that every voxel of the image has a weight.
+    A tile weighs by `importance_profile`, and its share of a voxel is its weight over that of all tiles there. The
+    weight of a tile in space is the product over its axes and the tiles are the product of their starts, so that a
+    tile's share in space is the product of its shares along the axes.
     """
-    weights = np.ones((), dtype=np.float64)
-    for size in tile:
-        weights = np.multiply.outer(weights, _gaussian_profile(size))
-    weights = (weights * (_PEAK / weights.max())).astype(np.float32)
-    weights[weights == 0] = weights[weights > 0].min()
-    return weights
+    profile = importance_profile(tile)
+    total = np.zeros(length)
+    for start in starts:
+        total[start : start + tile] += profile
+    return np.stack([profile / total[start : start + tile] for start in starts]).astype(np.float32)
 
 
-def _gaussian_profile(size: int) -> np.ndarray:
-    sigma = size * _SIGMA_OF_TILE
-    distance = np.abs(np.arange(size) - size // 2)
-    profile = np.exp(-0.5 * (distance / sigma) ** 2)
-    profile[distance > int(_TRUNCATE_SIGMAS * sigma + 0.5)] = 0
-    return profile
+def importance_profile(tile: int) -> np.ndarray:
+    """Weights of the voxels of a tile along one axis, float64: a Gaussian of an eighth of the tile around its middle.
+
+    The edge lies four standard deviations away, so that none is 0: the smallest is e^-8.
+    """
+    distance = np.arange(tile) - tile // 2
+    return np.exp(-0.5 * (distance / (tile * _SIGMA_OF_TILE)) ** 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -84,7 +83,7 @@ def _for_speeds_s(job: TrainingJob, trained_s: float, start: float) -> float:
 
 def keep_outputs_of(checkpoint: Path, output: Path, options: PredictionOptions) -> None:
     """Empty the folder `output` unless its segmentations are of `checkpoint` with `options`, and note that they are."""
-    origin = {"checkpoint": content_hash(checkpoint), "options": asdict(options)}
+    origin = {"checkpoint": content_hash(checkpoint), "options": options.as_record()}
     if (output / ORIGIN).is_file() and read_json(output / ORIGIN) == origin:
         return
     if output.is_dir():

@@ -115,11 +115,39 @@ def test_cases_that_failed_before_are_in_the_report(images, predictor, tmp_path)
     assert report.failed == {"x": "x_0001.nii.gz: no channel 0; expected x or x_0000. Add it."}
 
 
-def test_more_cases_than_may_wait_are_all_written(images, predictor, tmp_path, monkeypatch):
-    monkeypatch.setattr("msseg.inference.folder._WAITING_BYTES", 1)
+def test_more_cases_than_may_wait_are_all_written(images, predictor, tmp_path):
     cases = [Case(f"case_{number}", (images / "a_0000.nii.gz",)) for number in range(7)]
-    report = predict_folder(predictor, cases, tmp_path / "out", workers=3, quiet=True)
-    assert report.written == tuple(case.name for case in cases)
+    for number, ahead_bytes in enumerate((0, 1, 5000, 1 << 30)):
+        out = tmp_path / f"out_{number}"
+        report = predict_folder(predictor, cases, out, workers=3, quiet=True, ahead_bytes=ahead_bytes)
+        assert report.written == tuple(case.name for case in cases)
+
+
+@pytest.mark.parametrize(("ahead_bytes", "at_once"), [(0, 1), (4 * 3 * 3 * 3 * 4, 1 + 4), (1 << 30, 1 + 7)])
+def test_no_more_images_are_read_ahead_than_their_bytes_allow(
+    images, predictor, tmp_path, monkeypatch, ahead_bytes, at_once
+):
+    """The image is cropped to 3 × 3 × 3 voxels of 4 bytes; what is held is the one in work and those ahead of it."""
+    held: list[int] = []
+    original_read, original_classes = folder_module._read, Predictor.classes
+
+    def read(predictor, case):
+        held.append(len(held) + 1)
+        return original_read(predictor, case)
+
+    begun_before_each: list[int] = []
+
+    def classes(self, prepared, on_batch=None):
+        time.sleep(0.02)
+        begun_before_each.append(len(held) - len(begun_before_each))
+        return original_classes(self, prepared, on_batch)
+
+    monkeypatch.setattr(folder_module, "_read", read)
+    monkeypatch.setattr(Predictor, "classes", classes)
+    cases = [Case(f"case_{number}", (images / "a_0000.nii.gz",)) for number in range(10)]
+    report = predict_folder(predictor, cases, tmp_path / "out", workers=7, quiet=True, ahead_bytes=ahead_bytes)
+    assert len(report.written) == 10
+    assert max(begun_before_each) == at_once
 
 
 def test_an_output_has_the_ending_of_its_image_or_the_single_file_form(tmp_path):

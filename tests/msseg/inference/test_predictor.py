@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from msseg.checkpoint import Checkpoint, save_checkpoint
-from msseg.errors import CheckpointError, DatasetError
-from msseg.inference.predictor import PredictionOptions, Predictor, load_predictor
+from msseg.errors import CheckpointError, DatasetError, ResourceError
+from msseg.inference.memory import case_bytes
+from msseg.inference.placement import Placement
+from msseg.inference.predictor import PredictionOptions, Predictor, load_predictor, only_seen
 from msseg.networks.build import build_network
 from msseg.postprocessing.rules import Rule, write_rules
 
@@ -91,6 +94,76 @@ def test_a_model_folder_gives_the_same_labels_as_its_networks_in_memory(tmp_path
     assert len(loaded.model.networks) == 2 and list(loaded.rules) == [ISLANDS]
     np.testing.assert_array_equal(loaded.predict_array(image, (1.0, 1.0, 1.0)), expected)
     assert load_predictor(tmp_path, CPU, folds=["1"], postprocess=False).rules == ()
+
+
+@pytest.mark.parametrize(("shape", "spacing_mm"), [((30, 12, 14), (0.5, 1.0, 1.0)), ((9, 40, 11), (4.0, 0.5, 1.0))])
+@pytest.mark.parametrize("axis_order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+def test_streamed_labels_are_those_of_whole_scores(threshold_model, shape, spacing_mm, axis_order):
+    plan = dataclasses.replace(threshold_model.plan, axis_order=axis_order)
+    predictor = Predictor(dataclasses.replace(threshold_model, plan=plan), CPU)
+    image = np.random.default_rng(0).normal(1, 1, size=(1, *shape)).astype(np.float32)
+    prepared = predictor.prepare(image, spacing_mm)
+    expected = predictor.label(predictor.score(prepared), prepared)
+    found = predictor.segment(prepared)
+    assert found.shape == shape and len(np.unique(found)) == 3
+    assert np.mean(found == expected) > 0.9995  # the rest are ties to the last bit
+
+
+def test_a_limit_halves_the_scores_precision_or_is_refused_in_words(threshold_model):
+    image = np.random.default_rng(0).normal(1, 1, size=(1, 32, 32, 32)).astype(np.float32)
+    exact = Predictor(threshold_model, CPU)
+    prepared = exact.prepare(image, (1.0, 1.0, 1.0))
+    needs = partial(case_bytes, 3, prepared.image.shape[1:], (8, 8, 8), prepared.shape_after_crop, 256)
+    halved = Predictor(threshold_model, CPU, PredictionOptions(max_bytes=needs(2)))
+    assert np.mean(halved.segment(prepared) == exact.segment(prepared)) > 0.999
+    with pytest.raises(ResourceError, match="half precision"):
+        Predictor(threshold_model, CPU, PredictionOptions(max_bytes=needs(2) - 1)).segment(prepared)
+
+
+def test_a_full_device_is_left_step_by_step_and_the_labels_are_the_same(threshold_model, monkeypatch):
+    attempts = []
+    labelled = Predictor._labelled
+
+    def of_little_memory(self, window, prepared, placement, on_batch):
+        attempts.append((placement.device.type, placement.keep_on.type, placement.batch_size))
+        if placement.device.type == "cuda":
+            raise torch.cuda.OutOfMemoryError("full")
+        return labelled(self, window, prepared, placement, on_batch)
+
+    monkeypatch.setattr(Predictor, "_labelled", of_little_memory)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    image = blocky_image((11, 14, 17))
+    label = Predictor(threshold_model, torch.device("cuda")).predict_array(image, (1.0, 1.0, 1.0))
+    np.testing.assert_array_equal(label, classes(image[0]))
+    assert attempts[0][:2] == ("cuda", "cuda") and ("cuda", "cpu", 1) in attempts and attempts[-1][:2] == ("cpu", "cpu")
+
+
+def test_memory_that_gives_out_in_the_midst_of_a_case_starts_it_anew(threshold_model, monkeypatch):
+    calls = []
+
+    def network(batch: torch.Tensor) -> torch.Tensor:
+        calls.append(len(batch))
+        if len(calls) == 2:
+            raise torch.cuda.OutOfMemoryError("full")
+        return threshold_model.networks[0](batch)
+
+    ways = [Placement(CPU, CPU, 4), Placement(CPU, CPU, 2)]
+    monkeypatch.setattr("msseg.inference.predictor.placements", lambda *_: ways)
+    predictor = Predictor(dataclasses.replace(threshold_model, networks=[network]), CPU)
+    image = blocky_image((11, 14, 17))
+    np.testing.assert_array_equal(predictor.predict_array(image, (1.0, 1.0, 1.0)), classes(image[0]))
+    assert calls[:2] == [4, 4] and set(calls[2:]) == {2}
+
+
+def test_classes_that_are_seen_nowhere_become_background():
+    labels = np.array([[[0, 1, 2, 3]]], np.uint8)
+    assert only_seen(labels, torch.tensor([True, False, True])).tolist() == [[[0, 1, 0, 3]]]
+    assert only_seen(labels, torch.tensor([True, True, True])) is labels
+    assert only_seen(labels, torch.tensor([False, False, False])).dtype == np.uint8
+
+
+def test_what_memory_the_scores_may_take_is_not_recorded():
+    assert PredictionOptions(max_bytes=5).as_record() == PredictionOptions().as_record()
 
 
 def test_a_real_image_is_labelled_on_its_own_grid(test_data, threshold_model):
