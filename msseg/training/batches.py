@@ -37,14 +37,6 @@ class Batch(NamedTuple):
     label: np.ndarray
 
 
-class ReadBatch(NamedTuple):
-    """Image (b, c, *read) and label (b, *read) as in a `Batch`, and how to make patches of them; None: they are."""
-
-    image: np.ndarray
-    label: np.ndarray
-    draws: Draws | None
-
-
 @dataclass(frozen=True)
 class BatchSource:
     """All that a batch depends on besides its index; small, so that it travels to workers.
@@ -65,6 +57,21 @@ class BatchSource:
     mirror_axes: tuple[int, ...] = ()
 
 
+class ReadBatch(NamedTuple):
+    """Image (b, c, *read) and label (b, *read) as in a `Batch`, what to do to them, and the source that says how.
+
+    No `draws` where they are patches as they are stored.
+    """
+
+    image: np.ndarray
+    label: np.ndarray
+    draws: Draws | None
+    source: BatchSource
+
+
+Empty = Callable[[tuple[int, ...], Any], np.ndarray]
+
+
 def make_batch(source: BatchSource, index: int) -> Batch:
     """Batch `index` of the source: the same arrays at every call, in every process."""
     generator = _generator(source, index)
@@ -75,13 +82,16 @@ def make_batch(source: BatchSource, index: int) -> Batch:
     return Batch(np.ascontiguousarray(image, np.float32), np.ascontiguousarray(label, np.int16))
 
 
-def read_batch(source: BatchSource, index: int) -> ReadBatch:
-    """Batch `index` of the source as it is read, of the same places as `make_batch`'s, and what is to be done to it."""
+def read_batch(source: BatchSource, index: int, empty: Empty = np.empty) -> ReadBatch:
+    """Batch `index` of the source as it is read, of the same places as `make_batch`'s, and what is to be done to it.
+
+    `empty` gives the memory to read into.
+    """
     generator = _generator(source, index)
     places = _choose_places(source, generator)
     if source.augmentation is None:
-        image, label = _read(source, places, source.patch_size)
-        return ReadBatch(image, label, None)
+        image, label = _read(source, places, source.patch_size, empty)
+        return ReadBatch(image, label, None, source)
     draws = draw(
         source.augmentation,
         generator,
@@ -91,8 +101,8 @@ def read_batch(source: BatchSource, index: int) -> ReadBatch:
         source.dummy_2d,
         source.mirror_axes,
     )
-    image, label = _read(source, places, draws.read_size)
-    return ReadBatch(image, label, draws)
+    image, label = _read(source, places, draws.read_size, empty)
+    return ReadBatch(image, label, draws, source)
 
 
 class _Place(NamedTuple):
@@ -124,10 +134,12 @@ def _volume(size: tuple[int, ...]) -> tuple[int, ...]:
     return (1, *size) if len(size) == 2 else size
 
 
-def _read(source: BatchSource, places: Sequence[_Place], size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _read(
+    source: BatchSource, places: Sequence[_Place], size: tuple[int, ...], empty: Empty = np.empty
+) -> tuple[np.ndarray, np.ndarray]:
     """Image (b, c, *size) and label (b, *size) around the patches at `places`."""
-    image = np.empty((len(places), len(places[0].stored.image), *_volume(size)), np.float32)
-    label = np.empty((len(places), *_volume(size)), np.int16)
+    image = empty((len(places), len(places[0].stored.image), *_volume(size)), np.float32)
+    label = empty((len(places), *_volume(size)), np.int16)
     for sample, (stored, lower) in enumerate(places):
         corners = grow_around(lower, _volume(source.patch_size), _volume(size))
         _read_padded(stored, *corners, image[sample], label[sample])

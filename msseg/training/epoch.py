@@ -11,7 +11,7 @@ import torch
 
 from msseg.data.store import open_case
 from msseg.progress import format_duration
-from msseg.training.batches import Batch
+from msseg.training.device_batches import DeviceBatch
 from msseg.training.job import MakeSegment
 from msseg.training.optimisers import learning_rate_of
 from msseg.training.run import Run
@@ -61,7 +61,7 @@ def final_reserve_s(run: Run) -> float:
     return _RESERVE_MARGIN * cost + _RESERVE_SECONDS
 
 
-def end_epoch(run: Run, batches: Iterator[Batch], validation_batches: int) -> None:
+def end_epoch(run: Run, batches: Iterator[DeviceBatch], validation_batches: int) -> None:
     """Validate on patches, move the plateau, sound the alarm, log the epoch and begin the next one's sums."""
     state = run.state
     total = patch_overlap(run, itertools.islice(batches, validation_batches))
@@ -89,15 +89,14 @@ def end_epoch(run: Run, batches: Iterator[Batch], validation_batches: int) -> No
 
 
 @torch.no_grad()
-def patch_overlap(run: Run, batches: Iterator[Batch]) -> Overlap:
+def patch_overlap(run: Run, batches: Iterator[DeviceBatch]) -> Overlap:
     """The overlap over all voxels of the batches together."""
     total = no_overlap(run.num_classes)
     network = run.evaluated.eval()
     for batch in batches:
-        image = torch.from_numpy(batch.image).to(run.job.device)
         with torch.autocast(run.job.device.type, dtype=run.dtype, enabled=run.dtype is not None):
-            labels = network.main_output(image).argmax(dim=1)  # type: ignore[operator]  # (b, *patch)
-        total = total + overlap(labels.cpu().numpy(), batch.label, run.num_classes)
+            labels = network.main_output(batch.image).argmax(dim=1)  # type: ignore[operator]  # (b, *patch)
+        total = total + overlap(labels.cpu().numpy(), batch.label.cpu().numpy(), run.num_classes)
     return total
 
 

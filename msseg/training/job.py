@@ -25,7 +25,8 @@ class TrainingJob:
     follows the clock, and only epochs that are given end training earlier. `final_validation_cost` is how much
     longer a case takes in the final prediction than with the `segment` used on the way (8 for mirroring on three
     axes). `encoder_weights` is a file that a fresh training starts its encoder from. `restart` forgets what was trained
-    before. `compiled` None lets a probe decide where it can pay.
+    before. `augment` says where batches are augmented, by "workers" or on the "device"; None goes on as before, or
+    takes what is cheaper. `compiled` None tries torch.compile where it can pay.
     """
 
     store: Path
@@ -43,6 +44,7 @@ class TrainingJob:
     final_validation_cost: float = 1.0
     encoder_weights: Path | None = None
     restart: bool = False
+    augment: str | None = None
     compiled: bool | None = None
 
 

@@ -20,17 +20,19 @@ from msseg.interrupts import StopRequest
 from msseg.networks.allocation import keep_freed_memory
 from msseg.progress import format_duration, progress
 from msseg.training.augmentation import augmentation_named
-from msseg.training.batches import Batch, BatchSource
+from msseg.training.batches import BatchSource
 from msseg.training.curves import CURVES, draw_curves
+from msseg.training.device_batches import DeviceBatch, device_batches
 from msseg.training.epoch import end_epoch, measure_whole_volumes, training_share
 from msseg.training.job import MakeSegment, TrainingJob, TrainingResult
 from msseg.training.log import LOG
 from msseg.training.optimisers import put_back, running_statistics, set_learning_rate, update_average
 from msseg.training.overrides import changes
-from msseg.training.prefetch import batches_in_order, request_sequence
+from msseg.training.prefetch import request_sequence
 from msseg.training.recipes import recipe_to_json, training_patch
 from msseg.training.run import Run, prepare_forward, save_final, save_latest, start_run
 from msseg.training.schedules import SCHEDULES, Plateau, has_settled
+from msseg.training.step_plan import image_laid_out
 from planning.plan import Configuration
 
 SECONDS_BETWEEN_CHECKPOINTS = 300.0
@@ -77,7 +79,7 @@ def _train_on_batches(run: Run, make_segment: MakeSegment | None, stop: StopRequ
     sources = batch_sources(run.job, run.configuration)
     requests = request_sequence(run.state.step, run.steps_per_epoch, _validation_batches(run.job))
     with contextlib.closing(
-        batches_in_order(sources, requests, _batch_workers(run.job), _unless(stop, run.warn))
+        device_batches(sources, requests, _batch_workers(run.job), run.job.device, run.augment, _unless(stop, run.warn))
     ) as batches:
         return _train(run, batches, make_segment, stop)
 
@@ -140,7 +142,7 @@ def _batch_workers(job: TrainingJob) -> int:
     return min(job.workers, 1) if job.device.type == "cpu" else job.workers
 
 
-def _train(run: Run, batches: Iterator[Batch], make_segment: MakeSegment | None, stop: StopRequest) -> str:
+def _train(run: Run, batches: Iterator[DeviceBatch], make_segment: MakeSegment | None, stop: StopRequest) -> str:
     """Run epochs until one of the endings; says which."""
     while True:
         for batch in _bar(run, _timed(run, batches)):
@@ -160,33 +162,34 @@ def _train(run: Run, batches: Iterator[Batch], make_segment: MakeSegment | None,
         _save_if_due(run)
 
 
-def _timed(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
+def _timed(run: Run, batches: Iterator[DeviceBatch]) -> Iterator[DeviceBatch]:
     """The batches left in this epoch; how long each was waited for, and how long a step takes, is noted."""
     for _ in range(run.steps_per_epoch - run.state.step % run.steps_per_epoch):
         start = run.clock()
         batch = next(batches)
-        run.state.waited_s += run.clock() - start
+        waited_s = run.clock() - start
+        run.state.waited_s += waited_s
+        run.state.waited_in_all_s += waited_s
         yield batch
         run.last_step_s = run.clock() - start
 
 
-def train_step(run: Run, batch: Batch) -> None:
+def train_step(run: Run, batch: DeviceBatch) -> None:
     """One step of the optimiser; a loss or gradient that is not finite skips it and is counted."""
     state = run.state
     set_learning_rate(run.optimiser, learning_rate(run))
     # Dropout and point rendering draw from torch's global generator; a seed per step makes a resumed training draw the
     # same.
     torch.manual_seed(_step_seed(run.job.seed, state.step))
-    image = torch.from_numpy(batch.image).to(run.job.device, non_blocking=True)  # (b, c, *patch)
-    target = torch.from_numpy(batch.label).to(run.job.device, torch.int64, non_blocking=True)  # (b, *patch)
+    image = image_laid_out(batch.image, run.step_plan)  # (b, c, *patch)
+    target = batch.label.to(torch.int64)  # (b, *patch)
     run.network.train()
     statistics = running_statistics(run.network)
     with torch.autocast(run.job.device.type, dtype=run.dtype, enabled=run.dtype is not None):
         outputs = run.forward(image)
-    loss = run.loss(outputs, target)
-    value = float(loss.detach())
+    value, norm = _gradient(run, run.loss(outputs, target))
     state.step += 1
-    if math.isfinite(value) and _descend(run, loss):
+    if _descend(run, math.isfinite(value) and math.isfinite(norm)):
         state.losses.append(value)
         state.skipped_in_a_row = 0
     else:
@@ -194,13 +197,19 @@ def train_step(run: Run, batch: Batch) -> None:
         _count_skipped(run, value)
 
 
-def _descend(run: Run, loss: torch.Tensor) -> bool:
-    """Step along the clipped gradient and move the average; False, and nothing moved, where it is not finite."""
+def _gradient(run: Run, loss: torch.Tensor) -> tuple[float, float]:
+    """The loss, and the norm of its gradient before it is clipped to the recipe's."""
     run.optimiser.zero_grad(set_to_none=True)
     run.scaler.scale(loss).backward()
     run.scaler.unscale_(run.optimiser)
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), run.job.recipe.clip_norm)
-    finite = bool(torch.isfinite(norm))
+    # Both at once, after all is queued: a device would stand idle while the loss alone was waited for.
+    value, size = torch.stack([loss.detach().float(), norm.float()]).tolist()
+    return value, size
+
+
+def _descend(run: Run, finite: bool) -> bool:
+    """Step along the gradient and move the average; False, and nothing moved, where it is not `finite`."""
     if run.scaler.is_enabled():
         # It leaves a step that is not finite out by itself, and lowers its scale.
         run.scaler.step(run.optimiser)
@@ -288,10 +297,13 @@ def _finish(run: Run) -> None:
     if run.state.finished != "stopped":
         save_final(run)
     save_latest(run)
-    run.write("end", ended=run.state.finished, skipped=run.state.skipped)
+    waited_s = run.state.waited_in_all_s
+    run.write("end", ended=run.state.finished, skipped=run.state.skipped, waited_s=round(waited_s, 3))
     draw_curves(run.job.folder)
+    elapsed_s = run.elapsed_s()
     run.report(
-        f"training ended ({run.state.finished}) after {run.state.step} steps, {format_duration(run.elapsed_s())}"
+        f"training ended ({run.state.finished}) after {run.state.step} steps, {format_duration(elapsed_s)}; "
+        f"waited for batches {waited_s / max(elapsed_s, 1e-9):.1%} of the time"
     )
 
 
@@ -329,13 +341,16 @@ def _announce(run: Run) -> None:
         seed=job.seed,
         device=str(job.device),
         precision=str(run.dtype or torch.float32),
+        step_plan=run.step_plan.as_json(),
+        step_probe=dict(run.step_probe),
         workers=job.workers,
+        augment=run.augment,
         epochs=job.epochs,
         budget_s=job.budget_s,
     )
 
 
-def _bar(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
+def _bar(run: Run, batches: Iterator[DeviceBatch]) -> Iterator[DeviceBatch]:
     """A bar over the steps of an epoch on a terminal; a log has one line an epoch instead."""
     done = run.state.step % run.steps_per_epoch
     name = f"fold {run.job.fold} epoch {run.state.step // run.steps_per_epoch}"

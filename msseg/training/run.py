@@ -23,21 +23,30 @@ from msseg.checkpoint import (
     versions,
     with_configuration,
 )
-from msseg.devices import autocast_dtype
 from msseg.errors import CheckpointError
 from msseg.losses.level_targets import rarest_first
 from msseg.losses.supervision import SupervisedLoss
 from msseg.losses.table import build_loss
 from msseg.networks.build import build_network
 from msseg.networks.outputs import Outputs
-from msseg.training.compiling import compiled_if_faster, worth_probing
+from msseg.training.device_batches import default_augment
 from msseg.training.encoder import start_encoder, weights_record
 from msseg.training.job import TrainingJob
 from msseg.training.log import LOG, append_entry
-from msseg.training.optimisers import build_optimiser, load_optimiser_tensors, optimiser_tensors
+from msseg.training.optimisers import load_optimiser_tensors, optimiser_tensors
 from msseg.training.overrides import changes
-from msseg.training.recipes import Recipe, recipe_to_json, training_patch
+from msseg.training.probing import step_plan_for
+from msseg.training.recipes import Recipe, recipe_to_json
 from msseg.training.state import TrainingState, state_from_json, state_to_json
+from msseg.training.step_plan import (
+    StepPlan,
+    forward_of,
+    laid_out,
+    optimiser_of,
+    state_laid_out,
+    step_plan_from_json,
+    unmeasured_plan,
+)
 from msseg.training.trained_configuration import trained_configuration
 from planning.plan import Configuration
 
@@ -46,7 +55,8 @@ from planning.plan import Configuration
 class Run:
     """Everything that a training step touches; `clock` gives seconds, `report` shows a line to the user.
 
-    `encoder_weights` says which file the encoder started from, None where it began with random weights.
+    `encoder_weights` says which file the encoder started from, None where it began with random weights; `augment` where
+    batches are augmented. `step_plan` says how a step is computed, `step_probe` what was measured to choose it.
     """
 
     job: TrainingJob
@@ -57,16 +67,23 @@ class Run:
     optimiser: torch.optim.Optimizer
     loss: SupervisedLoss
     scaler: torch.amp.GradScaler
-    dtype: torch.dtype | None
+    step_plan: StepPlan
     state: TrainingState
     clock: Callable[[], float]
     report: Callable[[str], None]
     encoder_weights: Mapping[str, Any] | None = None
+    augment: str = "workers"
+    step_probe: Mapping[str, Any] = field(default_factory=dict)
     session_start: float = 0.0
     elapsed_before_s: float = 0.0
     saved_at: float = 0.0
     last_step_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Autocast's type, None for float32 throughout."""
+        return self.step_plan.dtype
 
     @property
     def num_classes(self) -> int:
@@ -113,12 +130,41 @@ def start_run(job: TrainingJob, clock: Callable[[], float], report: Callable[[st
         origin = checkpoint.metadata.get("encoder_weights")
     else:
         origin = start_encoder(network, job.encoder_weights, report) if job.encoder_weights else None
-    run = _fresh_run(job, configuration, network, clock, report)
+    step_plan, probe = _step_plan(job, configuration, network, checkpoint, report)
+    run = _fresh_run(job, configuration, network, step_plan, clock, report)
+    run.step_probe = probe
     run.session_start = run.saved_at = session_start
     run.encoder_weights = origin
+    run.augment = _augment(job, checkpoint)
     if checkpoint is not None:
         _restore(run, checkpoint, latest)
     return run
+
+
+def _augment(job: TrainingJob, checkpoint: Checkpoint | None) -> str:
+    """Where batches are augmented; a training goes on as it began."""
+    return job.augment or (default_augment(job.device) if checkpoint is None else _augment_of(checkpoint))
+
+
+def _augment_of(checkpoint: Checkpoint) -> str:
+    before: str = checkpoint.metadata.get("augment", "workers")  # all there was before there was a choice
+    return before
+
+
+def _step_plan(
+    job: TrainingJob,
+    configuration: Configuration,
+    network: nn.Module,
+    checkpoint: Checkpoint | None,
+    report: Callable[[str], None],
+) -> tuple[StepPlan, Mapping[str, Any]]:
+    """How steps are computed: as before the checkpoint, if that was on such a device, else as a probe finds."""
+    if checkpoint is None:
+        return step_plan_for(job, configuration, network, report)
+    record = checkpoint.metadata.get("step")
+    if record is None or record["device"] != job.device.type:
+        return unmeasured_plan(job.device), {}
+    return step_plan_from_json(record["plan"]), {}
 
 
 def _fresh_network(job: TrainingJob, configuration: Configuration) -> nn.Module:
@@ -130,22 +176,23 @@ def _fresh_run(
     job: TrainingJob,
     configuration: Configuration,
     network: nn.Module,
+    step_plan: StepPlan,
     clock: Callable[[], float],
     report: Callable[[str], None],
 ) -> Run:
     """A run at its first step."""
-    recipe, dtype = job.recipe, autocast_dtype(job.device)
-    options = dict(recipe.optimiser_options)
+    recipe = job.recipe
+    network = laid_out(network, configuration.dimensions, step_plan)
     return Run(
         job=job,
         configuration=configuration,
         network=network,
         average=copy.deepcopy(network).eval() if recipe.average_decay else None,
         forward=network,
-        optimiser=build_optimiser(recipe.optimiser, network, recipe.learning_rate, recipe.weight_decay, options),
+        optimiser=optimiser_of(network, recipe, step_plan),
         loss=_loss(recipe, configuration, job.plan.class_weights),
-        scaler=torch.amp.GradScaler(job.device.type, enabled=dtype == torch.float16),
-        dtype=dtype,
+        scaler=torch.amp.GradScaler(job.device.type, enabled=step_plan.dtype == torch.float16),
+        step_plan=step_plan,
         state=TrainingState(),
         clock=clock,
         report=report,
@@ -167,11 +214,11 @@ def _loss(recipe: Recipe, configuration: Configuration, class_weights: Sequence[
 
 
 def prepare_forward(run: Run) -> None:
-    """Compile the network where asked for, or where a probe can show a gain."""
-    job = run.job
-    if worth_probing(job.device, job.budget_s) if job.compiled is None else job.compiled:
-        shape = (run.configuration.batch_size, len(job.plan.channels), *training_patch(run.configuration, job.recipe))
-        run.forward = compiled_if_faster(run.network, shape, job.device, run.dtype, run.report)
+    """Let steps call the network as the step's plan has it."""
+    if run.job.device.type == "cuda":
+        # One shape of batch: the fastest of cuDNN's algorithms for it is looked for once.
+        torch.backends.cudnn.benchmark = True
+    run.forward = forward_of(run.network, run.step_plan)
 
 
 def _identity(job: TrainingJob) -> dict[str, Any]:
@@ -197,6 +244,8 @@ def _check_identity(job: TrainingJob, checkpoint: Checkpoint, path: Path) -> Non
         job.encoder_weights
     ):
         differing.append("encoder_weights")
+    if job.augment not in (None, _augment_of(checkpoint)):
+        differing.append("augment")
     if differing:
         raise CheckpointError(
             f"{path}: a training with another {', '.join(differing)} than asked for now. Ask for the same again, "
@@ -209,6 +258,7 @@ def _restore(run: Run, checkpoint: Checkpoint, path: Path) -> None:
     if run.average is not None:
         load_weights(run.average, checkpoint.ema_weights or {}, path)
     load_optimiser_tensors(run.optimiser, checkpoint.optimiser)
+    state_laid_out(run.optimiser)
     run.state = state_from_json(checkpoint.metadata["state"])
     if run.scaler.is_enabled() and run.state.scaler:
         run.scaler.load_state_dict(run.state.scaler)
@@ -249,6 +299,8 @@ def _metadata(run: Run) -> dict[str, Any]:
         "identity": _identity(run.job),
         "changed": changes(run.job.recipe),
         "encoder_weights": run.encoder_weights,
+        "augment": run.augment,
+        "step": {"device": run.job.device.type, "plan": run.step_plan.as_json()},
         "versions": versions(),
         "averaged": run.average is not None,
     }

@@ -11,8 +11,8 @@ from msseg.training.schedules import Plateau
 
 @dataclass
 class TrainingState:
-    """Counters of one training. `losses` and `waited_s` are of the epoch under way; `finished` says why it ended,
-    `budget_s` what was asked for then.
+    """Counters of one training. `losses` and `waited_s` (for batches) are of the epoch under way, `waited_in_all_s` of
+    all; `finished` says why it ended, `budget_s` what was asked for then.
 
     The random state needs no place here: batch and step k draw from the seed and k alone.
     """
@@ -21,6 +21,7 @@ class TrainingState:
     elapsed_s: float = 0.0
     losses: list[float] = field(default_factory=list)
     waited_s: float = 0.0
+    waited_in_all_s: float = 0.0
     average_updates: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0

@@ -96,7 +96,7 @@ def test_a_skipped_step_leaves_no_trace_in_running_statistics(make_job: MakeJob,
     step = loop.train_step
 
     def poisoned(run, batch):
-        image = np.full_like(batch.image, np.nan) if run.state.step == 2 else batch.image
+        image = torch.full_like(batch.image, np.nan) if run.state.step == 2 else batch.image
         step(run, batch._replace(image=image))
 
     monkeypatch.setattr(loop, "train_step", poisoned)

@@ -327,7 +327,7 @@ def poison_steps(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     step = loop.train_step
 
     def poisoned(run, batch):
-        image = np.full_like(batch.image, np.nan) if run.state.step in steps else batch.image
+        image = torch.full_like(batch.image, np.nan) if run.state.step in steps else batch.image
         step(run, batch._replace(image=image))
 
     monkeypatch.setattr(loop, "train_step", poisoned)
