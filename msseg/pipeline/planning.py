@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,8 +16,10 @@ from msseg.data.problems import Problem, problems_table
 from msseg.errors import DatasetError, PlanError
 from msseg.files import read_json, value_hash, write_json
 from msseg.folders import Task, find_task, planned_from, project_root
+from msseg.inference.memory import free_bytes
 from msseg.parallel import default_workers
 from msseg.pipeline.splits import ensure_splits
+from msseg.preprocessing.decoded import Decoded, decoded_cases
 from msseg.preprocessing.examine import Examination, examine_dataset, fingerprint_of
 from msseg.preprocessing.pipeline import Preparation, preprocess_dataset
 from msseg.progress import progress
@@ -108,7 +111,29 @@ def plan_and_preprocess(
     dataset = read_dataset(place.raw)
     workers = workers if max_ram is None else _affordable(place, dataset, workers, max_ram)
     _LOG.debug("%s: %d cases, %d workers; results in %s", place.raw, len(dataset.training), workers, place.preprocessed)
-    examination = _examine(place, dataset, workers, executor, quiet)
+    with _decoded(place, dataset, options) as decoded:
+        return _stages(place, dataset, options, workers, executor, quiet, decoded)
+
+
+def _decoded(
+    place: Task, dataset: Dataset, options: PlanningOptions
+) -> contextlib.AbstractContextManager[Decoded | None]:
+    """Room for the cases between check and preprocessing, in half of the memory that is free."""
+    if options.check_only:
+        return contextlib.nullcontext()
+    return decoded_cases(place.preprocessed, len(dataset.training), (free_bytes() or 0) // 2)
+
+
+def _stages(
+    place: Task,
+    dataset: Dataset,
+    options: PlanningOptions,
+    workers: int,
+    executor: Executor | None,
+    quiet: bool,
+    decoded: Decoded | None,
+) -> PlanningReport:
+    examination = _examine(place, dataset, workers, executor, quiet, decoded)
     skipped = examination.broken if options.skip_broken else ()
     _record_check(place, examination, skipped)
     if options.check_only:
@@ -129,6 +154,7 @@ def plan_and_preprocess(
         executor,
         skipped,
         watch,
+        decoded,
     )
     return PlanningReport(place, examination, skipped, plan, prepared)
 
@@ -187,9 +213,11 @@ def _refuse_other_dataset(plan: Plan, dataset: Dataset, place: Task) -> None:
             )
 
 
-def _examine(place: Task, dataset: Dataset, workers: int, executor: Executor | None, quiet: bool) -> Examination:
+def _examine(
+    place: Task, dataset: Dataset, workers: int, executor: Executor | None, quiet: bool, decoded: Decoded | None
+) -> Examination:
     watch = partial(_watch, total=len(dataset.training), description="check and measure", quiet=quiet)
-    examination = examine_dataset(dataset, place.preprocessed / "examined", workers, executor, watch)
+    examination = examine_dataset(dataset, place.preprocessed / "examined", workers, executor, watch, decoded)
     if examination.problems and not quiet:
         print(problems_table(examination.problems), flush=True)
     return examination

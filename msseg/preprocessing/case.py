@@ -64,11 +64,13 @@ def preprocess_case(
     spacing_mm: Sequence[float],
     plan: Plan,
     configuration: Configuration,
+    overwrite: bool = False,
 ) -> PreparedCase:
     """The case prepared for `configuration`; training and prediction (without a label) take the same way.
 
-    The inputs are left as they are. The label holds class indices; it stays 0 outside the nonzero mask, where nnU-Net
-    writes -1 and turns it back into 0 when it trains. Normalisation comes before resampling, so that the mask fits.
+    The inputs are left as they are; with `overwrite`, a float32 image is normalised in its own memory. The label holds
+    class indices; it stays 0 outside the nonzero mask, where nnU-Net writes -1 and turns it back into 0 when it trains.
+    Normalisation comes before resampling, so that the mask fits.
     """
     _check_shapes(image_czyx, label_zyx)
     order = plan.axis_order
@@ -78,7 +80,7 @@ def preprocess_case(
     all_channels = (slice(None), *box)
     shape_before_crop, image = image.shape[1:], image[all_channels]
     masked = any(channel.inside_nonzero_mask for channel in plan.channels)
-    image = normalise(image, plan.channels, nonzero_mask(image) if masked else None)
+    image = normalise(image, plan.channels, nonzero_mask(image) if masked else None, overwrite)
     new_shape = resampled_shape(image.shape[1:], before_mm, configuration.spacing_mm)
     apart = separate_axis(before_mm, configuration.spacing_mm)
     label = None
@@ -86,7 +88,7 @@ def preprocess_case(
         label = np.ascontiguousarray(label_zyx.transpose(order)[box])
         label = resample_label(label, new_shape, configuration.label_order, apart)
     return PreparedCase(
-        image=resample_image(image, new_shape, configuration.image_order, apart),
+        image=np.ascontiguousarray(resample_image(image, new_shape, configuration.image_order, apart)),
         label=label,
         spacing_mm=full_spacing(before_mm, configuration.spacing_mm),
         axis_order=tuple(order),

@@ -15,6 +15,7 @@ from msseg.data.problems import FileError, Problem
 from msseg.errors import DatasetError, MssegError
 from msseg.files import content_hash, read_json, value_hash, write_json
 from msseg.parallel import map_cases
+from msseg.preprocessing.decoded import Decoded, DecodedCase, keep
 from msseg.preprocessing.measure import MeasuredCase, measure_case
 from planning.fingerprint import CaseFingerprint, Fingerprint, IntensitySketch, summarise
 from planning.json_fields import as_json
@@ -48,14 +49,20 @@ class Examination:
 
 
 def examine_dataset(
-    dataset: Dataset, cache: Path, workers: int, executor: Executor | None = None, watch: Watch = iter
+    dataset: Dataset,
+    cache: Path,
+    workers: int,
+    executor: Executor | None = None,
+    watch: Watch = iter,
+    decoded: Decoded | None = None,
 ) -> Examination:
     """The examination of every training case, mapped over the executor.
 
     `cache` is a folder that holds one JSON file an examined case, named by the case and keyed by the content of its
     files: an interrupted examination goes on where it stopped, and a changed file is examined anew.
+    What is read on the way is left in `decoded`, if given, for preparing the cases.
     """
-    examine = _Examine(cache, dataset.channels, dataset.label_map)
+    examine = _Examine(cache, dataset.channels, dataset.label_map, decoded)
     examined = []
     for case, outcome in watch(map_cases(examine, dataset.training, workers, executor)):
         examined.append(outcome.value or _failed(case, outcome.error))
@@ -97,40 +104,48 @@ class _Examine:
     cache: Path
     channels: tuple[str, ...]
     label_map: LabelMap
+    decoded: Decoded | None = None
 
     def __call__(self, case: Case) -> ExaminedCase:
         path = self.cache / f"{case.name}.json"
-        key = self._key(case)
-        remembered = None if key is None else _remembered(path, key)
+        content = _content(case)
+        key = self._key(case, content)
+        remembered = None if content is None else _remembered(path, key)
         if remembered is not None:
             return remembered
-        examined = self._examine(case)
-        if key is not None and examined.measured is not None:
+        examined = self._examine(case, content)
+        if content is not None and examined.measured is not None:
             write_json(path, {"key": key, **as_json(examined)})
         return examined
 
-    def _key(self, case: Case) -> str | None:
-        """What the examination depends on; None where a file cannot be read, which the check will say better."""
+    def _key(self, case: Case, content: str | None) -> str:
+        """What the examination depends on."""
         paths = [str(path) for path in case_paths(case)]
-        try:
-            content = content_hash(*case_paths(case))
-        except OSError:
-            return None
         return value_hash([EXAMINATION_VERSION, paths, content, self.channels, self.label_map.values])
 
-    def _examine(self, case: Case) -> ExaminedCase:
+    def _examine(self, case: Case, content: str | None) -> ExaminedCase:
         checked = check_case(case, len(self.channels), self.label_map, self.channels)
         usable = checked.report.is_usable
         if not usable or checked.image is None or checked.label is None or checked.geometry is None:
             return ExaminedCase(checked.report, None)
-        num_classes = len(self.label_map.values)
-        measured = measure_case(case.name, checked.image, checked.label, checked.geometry.spacing_mm, num_classes)
+        num_classes, spacing_mm = len(self.label_map.values), checked.geometry.spacing_mm
+        if self.decoded is not None and content is not None:
+            keep(self.decoded, case.name, DecodedCase(checked.image, checked.label, spacing_mm, content))
+        measured = measure_case(case.name, checked.image, checked.label, spacing_mm, num_classes)
         return ExaminedCase(checked.report, measured)
 
 
 def case_paths(case: Case) -> tuple[Path, ...]:
     """The files of a case, the label last."""
     return case.image_paths if case.label_path is None else (*case.image_paths, case.label_path)
+
+
+def _content(case: Case) -> str | None:
+    """The hash of the case's files, None where one cannot be read, which the check will say better."""
+    try:
+        return content_hash(*case_paths(case))
+    except OSError:
+        return None
 
 
 def _failed(case: Case, error: Exception | None) -> ExaminedCase:

@@ -91,18 +91,20 @@ def _neighbours(
     label: np.ndarray, taps: list[AxisTaps], voxels: tuple[np.ndarray, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The labels (2^k, n) around n new voxels and their weights, k being the axes that are interpolated."""
-    strides = [stride // label.itemsize for stride in label.strides]
-    corner = sum((tap.lower * stride)[index] for tap, stride, index in zip(taps, strides, voxels, strict=True))
-    between = [
-        (tap.fraction, *rest) for tap, *rest in zip(taps, strides, voxels, strict=True) if tap.fraction is not None
-    ]
-    sides = [((0, 1 - fraction[index]), (stride, fraction[index])) for fraction, stride, index in between]
+    corner = np.zeros(len(voxels[0]), np.intp)
+    sides: list[tuple[tuple[int, np.ndarray], tuple[int, np.ndarray]]] = []
+    for tap, stride_bytes, index in zip(taps, label.strides, voxels, strict=True):
+        stride = stride_bytes // label.itemsize
+        corner += (tap.lower * stride)[index]
+        if tap.fraction is not None:
+            upper = tap.fraction[index]
+            sides.append(((0, 1 - upper), (stride, upper)))
     flat = label.reshape(-1)
-    labels = np.empty((2 ** len(sides), len(voxels[0])), label.dtype)
+    labels = np.empty((2 ** len(sides), len(corner)), label.dtype)
     weights = np.empty(labels.shape, np.float32)
-    for number, corner_sides in enumerate(product(*sides)):
-        np.take(flat, corner + sum(offset for offset, _ in corner_sides), out=labels[number], mode="clip")
-        weights[number] = reduce(np.multiply, (weight for _, weight in corner_sides))
+    for number, chosen in enumerate(product(*sides)):
+        labels[number] = flat[corner + sum(offset for offset, _ in chosen)]
+        weights[number] = reduce(np.multiply, [weight for _, weight in chosen])
     return labels, weights
 
 

@@ -9,7 +9,7 @@ import numpy as np
 _SEED = 1234
 _MOST_VOXELS = 10_000
 _LEAST_SHARE = 0.01  # of a class's voxels, so that a large organ is not sampled too thinly
-_SLAB_VOXELS = 1 << 22
+_SLAB_VOXELS = 1 << 20  # numpy turns indices into 64 bits: a slab of them is 8 MB
 
 
 def class_voxels(label: np.ndarray) -> np.ndarray:

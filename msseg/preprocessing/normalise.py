@@ -14,11 +14,13 @@ _SMALLEST_DIVISOR = 1e-8
 _RGB_MAXIMUM = 255.0
 
 Scheme = Callable[[np.ndarray, ChannelPlan, "np.ndarray | None"], None]
-"""Changes one channel (float32, contiguous) in place; the mask is None where the plan does not ask for it."""
+"""Changes one channel (float32) in place; the mask is None where the plan does not ask for it."""
 
 
-def normalise(image_czyx: np.ndarray, channels: Sequence[ChannelPlan], mask: np.ndarray | None) -> np.ndarray:
-    """A normalised copy (c, z, y, x), float32 and contiguous.
+def normalise(
+    image_czyx: np.ndarray, channels: Sequence[ChannelPlan], mask: np.ndarray | None, overwrite: bool = False
+) -> np.ndarray:
+    """The normalised image (c, z, y, x) float32: a contiguous copy, or a float32 image itself where it may be changed.
 
     `mask` (z, y, x) is used by the channels whose plan says `inside_nonzero_mask`; outside it they are zero.
     """
@@ -27,7 +29,8 @@ def normalise(image_czyx: np.ndarray, channels: Sequence[ChannelPlan], mask: np.
             f"The image has {len(image_czyx)} channels, but the plan has {len(channels)}: "
             f"{', '.join(channel.name for channel in channels)}. Give one file per channel, in that order."
         )
-    normalised = np.array(image_czyx, np.float32, order="C")
+    is_own = overwrite and image_czyx.dtype == np.float32
+    normalised = image_czyx if is_own else np.array(image_czyx, np.float32, order="C")
     for values, channel in zip(normalised, channels, strict=True):
         _scheme(channel)(values, channel, mask if channel.inside_nonzero_mask else None)
     return normalised
@@ -43,9 +46,11 @@ def _scheme(channel: ChannelPlan) -> Scheme:
 
 
 def _ct(values: np.ndarray, channel: ChannelPlan, mask: np.ndarray | None) -> None:
-    np.clip(values, channel.lower, channel.upper, out=values)
-    values -= np.float32(channel.mean)
-    values /= np.float32(max(channel.std, _SMALLEST_DIVISOR))
+    mean, divisor = np.float32(channel.mean), np.float32(max(channel.std, _SMALLEST_DIVISOR))
+    for part in values:  # a slice stays in the cache for all three
+        np.clip(part, channel.lower, channel.upper, out=part)
+        part -= mean
+        part /= divisor
 
 
 def _zscore(values: np.ndarray, channel: ChannelPlan, mask: np.ndarray | None) -> None:

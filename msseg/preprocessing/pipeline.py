@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from msseg.data.dataset import Case, Dataset
 from msseg.data.image import read_image, read_label
 from msseg.data.labels import LabelMap
@@ -19,6 +21,7 @@ from msseg.errors import MssegError
 from msseg.files import content_hash, value_hash
 from msseg.parallel import map_cases
 from msseg.preprocessing.case import preprocess_case
+from msseg.preprocessing.decoded import Decoded, content_of, recall
 from msseg.preprocessing.examine import Watch, case_paths
 from planning.json_fields import as_json
 from planning.plan import ChannelPlan, Plan
@@ -48,11 +51,13 @@ def preprocess_dataset(
     executor: Executor | None = None,
     skip: Collection[str] = (),
     watch: Watch = iter,
+    decoded: Decoded | None = None,
 ) -> Preparation:
     """Brings the store to hold exactly the training cases, without those in `skip`, prepared by this plan.
 
     A case is stale when the content of its files or a part of the plan that matters here has changed. Cases of
-    other names are removed. Stopped at any moment, the next call goes on with what is missing.
+    other names are removed. Stopped at any moment, the next call goes on with what is missing. A case that the
+    examination left in `decoded` is taken from there, and is what was examined even if its files have changed since.
     """
     cases = [case for case in dataset.training if case.name not in skip]
     wanted = {case.name for case in cases}
@@ -60,7 +65,7 @@ def preprocess_dataset(
     for name in removed:
         remove_case(store, name)
     _remove_abandoned(store)
-    prepare = _Prepare(store, replace(plan, reasons=()), configuration_name, dataset.label_map)
+    prepare = _Prepare(store, replace(plan, reasons=()), configuration_name, dataset.label_map, decoded)
     done: dict[bool, list[str]] = {True: [], False: []}
     failed: dict[str, str] = {}
     for case, outcome in watch(map_cases(prepare, cases, workers, executor)):
@@ -107,21 +112,29 @@ class _Prepare:
     plan: Plan
     configuration_name: str
     label_map: LabelMap
+    decoded: Decoded | None = None
 
     def __call__(self, case: Case) -> bool:
-        content = content_hash(*case_paths(case))
+        content = None if self.decoded is None else content_of(self.decoded, case.name)
+        content = content or content_hash(*case_paths(case))
         key = preparation_key(content, self.plan, self.configuration_name, self.label_map.values)
         if case_key(self.store, case.name) == key:
             return False
+        configuration = self.plan.configurations[self.configuration_name]
+        prepared = preprocess_case(*self._read(case), self.plan, configuration, overwrite=True)
+        write_case(self.store, case.name, prepared.image, prepared.label, prepared.locations, prepared.properties, key)
+        return True
+
+    def _read(self, case: Case) -> tuple[np.ndarray, np.ndarray | None, tuple[float, ...]]:
+        """Image, class indices and spacing, nowhere else referred to."""
+        kept = None if self.decoded is None else recall(self.decoded, case.name)
+        if kept is not None:
+            return kept.image, kept.label, kept.spacing_mm
         image, geometry = read_image(case.image_paths)
         label = None
         if case.label_path is not None:
             label = self.label_map.to_index(read_label(case.label_path)[0])
-        configuration = self.plan.configurations[self.configuration_name]
-        prepared = preprocess_case(image, label, geometry.spacing_mm, self.plan, configuration)
-        del image, label
-        write_case(self.store, case.name, prepared.image, prepared.label, prepared.locations, prepared.properties, key)
-        return True
+        return image, label, geometry.spacing_mm
 
 
 def _remove_abandoned(store: Path) -> None:

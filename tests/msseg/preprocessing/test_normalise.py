@@ -64,3 +64,16 @@ def test_an_unknown_scheme_lists_the_known_ones() -> None:
 def test_a_missing_channel_is_named() -> None:
     with pytest.raises(DatasetError, match="1 channels, but the plan has 2"):
         normalise(np.ones((1, 1, 1, 1)), [channel("ct"), channel("ct")], None)
+
+
+@pytest.mark.parametrize("scheme", ["ct", "zscore", "rescale_to_0_1"])
+def test_an_image_that_may_be_changed_is_normalised_where_it_lies(scheme: str) -> None:
+    image = np.random.default_rng(5).normal(50, 20, (1, 4, 5, 6)).astype(np.float32)
+    plan = [ChannelPlan("a", scheme, False, lower=10.0, upper=90.0, mean=50.0, std=20.0)]
+    expected = normalise(image, plan, None)
+    turned = np.ascontiguousarray(image.transpose(0, 3, 2, 1)).transpose(0, 3, 2, 1)
+    assert normalise(turned, plan, None, overwrite=True) is turned
+    np.testing.assert_allclose(turned, expected, atol=1e-6)
+    whole = np.arange(6).reshape(1, 1, 2, 3)
+    assert normalise(whole, plan, None, overwrite=True).dtype == np.float32
+    np.testing.assert_array_equal(whole, np.arange(6).reshape(1, 1, 2, 3))
