@@ -78,7 +78,7 @@ def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
 
     preset = SPEEDS[arguments.speed]
     views = Views(
-        mirror=preset.mirror and not arguments.no_mirroring,
+        mirror=False if arguments.no_mirroring else preset.mirror,
         step=preset.step if arguments.step is None else arguments.step,
         noise_repeats=arguments.noise_repeats,
     )

@@ -16,6 +16,7 @@ from msseg.data.labels import LabelMap
 from msseg.errors import CheckpointError, DatasetError
 from msseg.inference.export import LabelStream, in_file_order, resampled_labels, uncropped
 from msseg.inference.memory import case_bytes, free_bytes
+from msseg.inference.mirrors import Mirror
 from msseg.inference.passes import Passes
 from msseg.inference.placement import Placement, first_that_fits, placements, score_type
 from msseg.inference.sliding_window import batch_limit, make_window, predict_logits
@@ -35,7 +36,7 @@ class PredictionOptions:
     `max_bytes` bounds what scores, slabs and labels of one case may take, None: by the free memory.
     """
 
-    mirror: bool = True
+    mirror: Mirror = True
     step: float = 0.5
     noise_repeats: int = 0
     noise_std: float = 0.01

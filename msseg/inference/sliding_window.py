@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from msseg.inference.answers import Network, rule_out
+from msseg.inference.mirrors import Mirror, mirrored_axes
 from msseg.inference.passes import Passes
 from msseg.inference.placement import Placement, first_that_fits, placements
 from msseg.inference.streaming import View, Window, score_slabs
@@ -27,7 +28,7 @@ def predict_logits(
     num_classes: int,
     device: torch.device,
     *,
-    mirror: bool = True,
+    mirror: Mirror = True,
     step: float = 0.5,
     noise_repeats: int = 0,
     noise_std: float = 0.01,
@@ -38,9 +39,9 @@ def predict_logits(
 ) -> torch.Tensor:
     """Mean logits (num_classes, z, y, x), float32, of a preprocessed image (c, z, y, x) in plan order.
 
-    Every tile is shown once for each combination of the configuration's mirror axes (only as it is if not `mirror`),
-    and as often again with Gaussian noise of `noise_std` for each of `noise_repeats`; all these and all networks
-    count alike, overlapping tiles by `axis_shares`. An image smaller than the patch is padded with 0 on both
+    Every tile is shown once for each combination of the mirror axes that `mirrored_axes` has of `mirror`, and as often
+    again with Gaussian noise of `noise_std` for each of `noise_repeats`; all these and all networks count alike,
+    overlapping tiles by `axis_shares`. An image smaller than the patch is padded with 0 on both
     sides. A 2D configuration is shown slice by slice. `branches` says which branches of a network answer: see
     `answering`. With `guidance`, a class that the networks' classification-guided modules see in no tile of the image
     is ruled out; one patch's word does not empty the others. The networks lie on `device` and in evaluation mode; the
@@ -69,7 +70,7 @@ def make_window(
     num_classes: int,
     passes: Passes,
     *,
-    mirror: bool = True,
+    mirror: Mirror = True,
     step: float = 0.5,
     noise_repeats: int = 0,
     noise_std: float = 0.01,
@@ -84,7 +85,7 @@ def make_window(
         patch=patch,
         dimensions=configuration.dimensions,
         step=step,
-        views=_views(configuration.mirror_axes if mirror else (), configuration.dimensions, noise_repeats),
+        views=_views(mirrored_axes(configuration.mirror_axes, mirror), configuration.dimensions, noise_repeats),
         num_classes=num_classes,
         networks=passes.count,
         guided=passes.guided,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msseg.errors import CheckpointError, MssegError
 from msseg.files import content_hash, read_json
+from msseg.inference.mirrors import HALF, Mirror
 
 if TYPE_CHECKING:  # it would load torch, and the command line shows the presets without
     from msseg.inference.predictor import PredictionOptions
@@ -25,7 +26,7 @@ _WEIGHTS = "checkpoint_final.safetensors"
 class Speed:
     """What a preset replaces in `PredictionOptions`."""
 
-    mirror: bool
+    mirror: Mirror
     step: float
     branches: str
 
@@ -33,7 +34,7 @@ class Speed:
 # Chosen by the measurements in docs/prediction.md: most time for least Dice.
 SPEEDS = {
     EXACT: Speed(mirror=True, step=0.5, branches="accurate"),
-    "balanced": Speed(mirror=False, step=0.5, branches="accurate"),
+    "balanced": Speed(mirror=HALF, step=0.5, branches="accurate"),
     "fast": Speed(mirror=False, step=0.75, branches="fast"),
 }
 

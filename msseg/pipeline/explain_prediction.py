@@ -12,6 +12,7 @@ from pathlib import Path
 from msseg.data.cases import Case, find_images
 from msseg.folders import find_model, project_root
 from msseg.inference.memory import SINGLE_BYTES, case_bytes
+from msseg.inference.mirrors import Mirror, mirrored_axes
 from msseg.inference.tiles import tile_starts
 from msseg.pipeline.explain import too_little_memory
 from msseg.pipeline.explain_headers import case_size, planned_shape
@@ -35,14 +36,13 @@ _VOXELS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 24, "mps": 1 << 21}
 class Views:
     """How often a tile is shown, and how far tiles lie apart."""
 
-    mirror: bool = True
+    mirror: Mirror = True
     step: float = 0.5
     noise_repeats: int = 0
 
     def count(self, configuration: Configuration) -> int:
         """Views of one tile."""
-        flips = 2 ** len(configuration.mirror_axes) if self.mirror else 1
-        return flips * (1 + self.noise_repeats)
+        return 2 ** len(mirrored_axes(configuration.mirror_axes, self.mirror)) * (1 + self.noise_repeats)
 
 
 def explain_prediction(
