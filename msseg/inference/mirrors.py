@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 HALF = "half"
-# True: all axes; False: none; HALF: the last half of them, rounded down. The very last are the image's columns as a rule,
-# along which anatomy is most alike.
+# True: all axes; False: none; HALF: the last half of them, rounded down. The very last are the image's columns as a
+# rule, along which anatomy is most alike.
 Mirror = bool | str
 
 
