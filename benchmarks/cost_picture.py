@@ -36,14 +36,14 @@ def draw(points: Sequence[dict[str, Any]], floors: Mapping[str, float], path: Pa
         for index, (title, sources) in enumerate(PANELS.items()):
             row, column = 2 * (index // _COLUMNS), index % _COLUMNS
             lines = [line for stage, word in sources for line in _lines(points, stage, word)]
-            _panel(axes[row, column], lines, "seconds")
             _floor(axes[row, column], lines, floors)
+            _panel(axes[row, column], lines, "seconds")
             _panel(axes[row + 1, column], lines, "megabytes")
             axes[row, column].set_title(title, fontsize=9, loc="left")
         figure.supxlabel("size, times the smallest of its sweep")
         for row in range(4):
             axes[row, 0].set_ylabel(("seconds of one core (workers: of the clock)", "peak memory, MB")[row % 2])
-        figure.savefig(path, dpi=90)
+        figure.savefig(path, dpi=80)
         plt.close(figure)
     return path
 
@@ -77,8 +77,21 @@ def _panel(axis: Any, lines: Sequence[dict[str, Any]], what: str) -> None:
         axis.plot(line["x"], line[what], style, marker="o", markersize=2.5, lw=1.2, color=_COLOURS[line["swept"]])
         exponent = np.polyfit(np.log(line["x"]), np.log(line[what]), 1)[0] if len(line["x"]) > 1 else 0.0
         ends.append((line[what][-1], f"{line['label']}  {exponent:+.2f}", _COLOURS[line["swept"]], line["x"][-1]))
+    _at_least_a_decade(axis)
     axis.grid(True, which="major", lw=0.3, alpha=0.6)
     _label_ends(axis, ends)
+
+
+def _at_least_a_decade(axis: Any) -> None:
+    """Widen the height to 1.5 decades, so that a level line looks level, and name whole decades by plain numbers."""
+    from matplotlib import ticker
+
+    low, high = np.log10(axis.get_ylim())
+    extra = max(0.0, 1.5 - (high - low)) / 2
+    axis.set_ylim(10 ** (low - extra), 10 ** (high + extra))
+    axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(ticker.NullFormatter())
+    axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _label_ends(axis: Any, ends: Sequence[tuple[float, str, str, float]]) -> None:

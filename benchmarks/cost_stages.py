@@ -2,6 +2,7 @@
 
 Each stage is prepared outside the clock for one size of one thing (voxels, classes, cases, workers), the rest as in
 `Size`, and run on one thread, so that seconds of processor time tell what it does and not what else the machine does.
+Modules are loaded by the functions that need them: a worker loads this script anew.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from made_volumes import made_image, made_labels, shifted
 from measure import TreePeak, cpu_seconds
 
@@ -88,6 +88,8 @@ def examine_again(size: Size, folder: Path) -> Work:
 
 def training_step(size: Size, folder: Path) -> Work:
     """Forward, loss, backward and update on two patches that hold so many voxels together."""
+    import torch
+
     from msseg.losses.supervision import SupervisedLoss
     from msseg.losses.table import build_loss
     from msseg.networks.build import build_network
@@ -111,11 +113,14 @@ def training_step(size: Size, folder: Path) -> Work:
 
 
 def make_batches(size: Size, folder: Path) -> Work:
-    """Eight augmented batches from a store of so many cases."""
+    """Eight batches, read from a store of so many cases and augmented as a CPU trains on them."""
+    import torch
+
     from msseg.data.store import write_case
     from msseg.preprocessing.locations import sample_locations
     from msseg.training.augmentation import augmentation_named
-    from msseg.training.batches import BatchSource, make_batch
+    from msseg.training.batches import BatchSource, read_batch
+    from msseg.training.device_batches import finished
     from msseg.training.recipes import recipe_named
 
     label = made_labels(size.shape, size.classes)
@@ -123,21 +128,20 @@ def make_batches(size: Size, folder: Path) -> Work:
     names = tuple(f"case_{index:04d}" for index in range(size.cases))
     for name in names:
         write_case(folder, name, image, label, locations, {}, "key")
-    recipe = recipe_named("nnunet")
-    augmentation = augmentation_named(recipe.augmentation)
+    augmentation = augmentation_named(recipe_named("nnunet").augmentation)
     source = BatchSource(folder, names, _PATCH, 2, 0, augmentation=augmentation, mirror_axes=(0, 1, 2))
-    count = [0]
-
-    def run() -> None:
-        for _ in range(8):
-            make_batch(source, count[0])
-            count[0] += 1
-
-    return Work(run, moved_bytes=8 * 2 * float(np.prod(_PATCH)) * 8)
+    device = torch.device("cpu")
+    # The same eight at every size: what is drawn for a batch decides most of its time.
+    return Work(
+        lambda: [finished(read_batch(source, index), device) for index in range(8)],
+        moved_bytes=8 * 2 * float(np.prod(_PATCH)) * 8,
+    )
 
 
 def sliding_window(size: Size, folder: Path) -> Work:
     """A prepared image to the scores of every class, without mirrors."""
+    import torch
+
     from msseg.inference.sliding_window import predict_logits
     from msseg.networks.build import build_network
 
@@ -154,6 +158,8 @@ def sliding_window(size: Size, folder: Path) -> Work:
 
 def predict_case(size: Size, folder: Path) -> Work:
     """A prepared image to labels on the image's own grid: window and export together."""
+    import torch
+
     predictor = _predictor(size.classes)
     label = made_labels(size.shape, size.classes)
     prepared = predictor.prepare(made_image(label)[None].astype(np.float32), _SPACING_MM)
@@ -166,6 +172,8 @@ def predict_case(size: Size, folder: Path) -> Work:
 
 def export_labels(size: Size, folder: Path) -> Work:
     """Scores on the prepared grid to labels on the image's own, half as many voxels again."""
+    import torch
+
     from msseg.inference.export import resampled_labels
 
     logits = torch.randn(size.classes, *size.shape)
@@ -255,6 +263,8 @@ def _configuration(patch: tuple[int, ...]) -> Any:
 
 
 def _predictor(num_classes: int) -> Any:
+    import torch
+
     from msseg.checkpoint import Model
     from msseg.inference.predictor import Predictor
     from msseg.networks.build import build_network
@@ -275,8 +285,9 @@ def _predictor(num_classes: int) -> Any:
     return Predictor(Model(plan, configuration, [network], ("0",)), torch.device("cpu"))
 
 
-def _forward_flops(network: torch.nn.Module, image: torch.Tensor) -> float:
+def _forward_flops(network: Any, image: Any) -> float:
     """Operations of one pass, a multiplication and an addition counted apart, of convolutions as they are written."""
+    import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -333,10 +344,10 @@ def _give_memory_back() -> None:
 
 
 def main(stage: str, swept: str, values: str, fixed: str = "{}") -> None:
-    """One JSON line a point."""
-    torch.set_num_threads(1)
-    rest = Size(**json.loads(fixed))
-    for value in json.loads(values):
+    """One JSON line a point; the first size goes once more before them, as it loads modules and fills caches."""
+    rest, sizes = Size(**json.loads(fixed)), json.loads(values)
+    measured(stage, replace(rest, **{swept: sizes[0]}))
+    for value in sizes:
         point = measured(stage, replace(rest, **{swept: value}))
         print(json.dumps({"stage": stage, "swept": swept, "size": value, **point}), flush=True)
 

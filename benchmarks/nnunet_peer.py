@@ -149,17 +149,28 @@ def quality(work: Path, dataset: str, iterations: int, epochs: int) -> dict[str,
 
 def tiny(work: Path, dataset: str, num_classes: int, spacing_mm: list[float]) -> Path:
     """The folder of a model whose network is so small that what comes after it decides the time of a prediction."""
-    room, folder = work / "preprocessed" / dataset, model_folder(work, dataset)
-    for place in (room, folder / "fold_0"):
-        place.mkdir(parents=True, exist_ok=True)
-    described = tiny_description(num_classes)
-    (room / "dataset.json").write_text(json.dumps(described))
-    plans = tiny_plans(dataset, spacing_mm)
-    trainer = _trainer(plans, room)
-    trainer.initialize()
-    (folder / "dataset.json").write_text(json.dumps(described))
-    (folder / "plans.json").write_text(json.dumps(plans))
-    trainer.save_checkpoint(str(folder / "fold_0" / "checkpoint_final.pth"))
+    import torch
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    folder = model_folder(work, dataset)
+    (folder / "fold_0").mkdir(parents=True, exist_ok=True)
+    described, plans = tiny_description(num_classes), tiny_plans(dataset, spacing_mm)
+    manager = PlansManager(plans)
+    torch.manual_seed(0)
+    network = nnUNetTrainer.build_network_architecture(
+        manager, manager.get_configuration(CONFIGURATION), 1, num_classes, enable_deep_supervision=False
+    )
+    checkpoint = {
+        "network_weights": network.state_dict(),
+        "trainer_name": "nnUNetTrainer",
+        "init_args": {"plans": plans, "configuration": CONFIGURATION, "fold": 0, "dataset_json": described},
+        "inference_allowed_mirroring_axes": (0, 1, 2),
+        "current_epoch": 0,
+    }
+    torch.save(checkpoint, folder / "fold_0" / "checkpoint_final.pth")
+    for name, value in (("dataset", described), ("plans", plans)):
+        (folder / f"{name}.json").write_text(json.dumps(value))
     return folder
 
 

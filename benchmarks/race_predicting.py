@@ -12,8 +12,8 @@ from measure import Measurement
 from nnunet_peer import CONFIGURATION, model_folder
 from race_preparing import LARGE, large_dataset, small_dataset
 
-_CASES, _QUICK_CASES = 20, 3
-_ITERATIONS, _QUICK_ITERATIONS = 40, 4
+_CASES, _QUICK_CASES = 20, 2
+_ITERATIONS, _QUICK_ITERATIONS = 40, 2
 _LARGE_CASE = "ct_002"  # 469 × 388 × 224 voxels, the largest in memory once resampled
 _PLAN_SPACING_MM = (2.25, 0.71, 0.71)  # what nnU-Net plans for the large volumes: their medians
 _BOTH_CLASSES, _OURS_CLASSES = (6, 12), 61

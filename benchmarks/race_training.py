@@ -6,7 +6,7 @@ from contest import Figure, Race, Stage
 from nnunet_peer import CONFIGURATION
 from race_preparing import small_dataset
 
-_ITERATIONS, _QUICK_ITERATIONS = 8, 4
+_ITERATIONS, _QUICK_ITERATIONS = 8, 3
 
 
 def prepare_both(race: Race) -> None:
