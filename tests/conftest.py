@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from planning.costs.machine import KINDS, Arithmetic, CaseRates, ConvolutionRate, Machine, Process
 from planning.plan import ChannelPlan, Configuration, Plan
 
 _BESIDE_THE_REPOSITORY = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -76,5 +77,56 @@ def make_plan() -> Callable[..., Plan]:
             memory_bytes=1 << 30,
         )
         return replace(plan, **changes)
+
+    return make
+
+
+_AUGMENTATIONS = ("none", "nnunet", "mss", "budget")
+
+
+def _made_up_arithmetic(**changes: Any) -> Arithmetic:
+    rates = tuple(ConvolutionRate(kind, width, 1e9, 0.25e9) for kind in KINDS for width in (8, 32))
+    return replace(Arithmetic("CPU", rates, (), product_per_s=1e9, copy_bytes_per_s=1e12), **changes)
+
+
+@pytest.fixture(scope="session")
+def make_machine() -> Callable[..., Machine]:
+    """Makes a machine of two cores with round rates; keyword arguments replace its fields."""
+
+    def make(**changes: Any) -> Machine:
+        rates = CaseRates(
+            read_bytes_per_s=1e6,
+            write_bytes_per_s=1e6,
+            hash_bytes_per_s=1e6,
+            gunzip_from_bytes_per_s=1e6,
+            gunzip_to_bytes_per_s=1e6,
+            gzip_label_bytes_per_s=1e6,
+            examine_voxels_per_s=1e6,
+            components_voxels_per_s=1e6,
+            normalise_voxels_per_s=1e6,
+            resample_voxels_per_s=1e6,
+            label_vote_voxels_per_s=1e6,
+            locate_voxels_per_s=1e6,
+            score_voxels_per_s=1e6,
+            overlap_voxels_per_s=1e6,
+            box_voxels_per_s=1e6,
+            surface_voxels_per_s=1e6,
+            case_overhead_s=0.5,
+            plan_s=0.25,
+            augmented_values_per_s=dict.fromkeys(_AUGMENTATIONS, 1e6),
+            torch_augmented_values_per_s=dict.fromkeys(_AUGMENTATIONS, 2e6),
+        )
+        names = ("prepare", "train", "batches", "predict", "evaluate")
+        machine = Machine(
+            name="made up",
+            cores=2,
+            threads=1,
+            memory_bytes=8 * 10**9,
+            versions={},
+            processes=dict.fromkeys(names, Process(start_s=1.0, resident_bytes=1000, private_bytes=600)),
+            cases=rates,
+            cpu=_made_up_arithmetic(),
+        )
+        return replace(machine, **changes)
 
     return make

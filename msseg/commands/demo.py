@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from msseg.commands import console, values
+
+if TYPE_CHECKING:
+    from planning.costs.estimate import Estimate
+    from planning.costs.machine import Machine
 
 DEFAULT_ROOT = "msseg_demo"
 DEFAULT_BUDGET = "4m"
@@ -24,10 +29,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cases", type=values.positive_int, default=20, help="training cases (default: 20)")
     console.add_workers(parser)
     console.add_device(parser)
+    console.add_contract(parser)
     return console.run(parser, _run, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    return console.under_contract(arguments, lambda machine: _cost(arguments, machine), lambda: _show(arguments))
+
+
+def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
+    from msseg.pipeline.explain_models import explain_demo
+
+    return explain_demo(machine, arguments.budget, arguments.cases, arguments.workers)
+
+
+def _show(arguments: argparse.Namespace) -> int:
     from msseg.evaluation.tables import evaluation_table
     from msseg.interrupts import stop_on_signals
     from msseg.pipeline.demo import run_demo

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from msseg.commands import console
+
+if TYPE_CHECKING:
+    from planning.costs.estimate import Estimate
+    from planning.costs.machine import Machine
 
 EPILOG = """\
 examples:
@@ -32,10 +37,21 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("-t", "--task", metavar="TASK", help="the task of the real input (default: the model's)")
     console.add_root(parser)
+    console.add_contract(parser)
     return console.run(parser, _run, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    return console.under_contract(arguments, lambda machine: _cost(arguments, machine), lambda: _export(arguments))
+
+
+def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
+    from msseg.pipeline.explain_models import explain_export
+
+    return explain_export(arguments.model, machine, arguments.fold)
+
+
+def _export(arguments: argparse.Namespace) -> int:
     from msseg.pipeline.export import export_onnx
 
     report = export_onnx(

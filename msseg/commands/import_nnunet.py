@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from msseg.commands import console
+
+if TYPE_CHECKING:
+    from planning.costs.estimate import Estimate
+    from planning.costs.machine import Machine
 
 EPILOG = """\
 examples:
@@ -34,10 +39,21 @@ def main(argv: list[str] | None = None) -> int:
         default="final",
         help="checkpoint_final.pth, or checkpoint_best.pth as of a training that runs (default: final)",
     )
+    console.add_contract(parser)
     return console.run(parser, _run, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    return console.under_contract(arguments, lambda machine: _cost(arguments, machine), lambda: _import(arguments))
+
+
+def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
+    from msseg.pipeline.explain_models import explain_import
+
+    return explain_import(arguments.model, machine, arguments.folds)
+
+
+def _import(arguments: argparse.Namespace) -> int:
     from msseg.pipeline.import_nnunet import take_over
 
     report = take_over(arguments.model, arguments.output, arguments.folds, arguments.checkpoint)

@@ -37,10 +37,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--plan", type=Path, metavar="FILE", help="a plan.json")
     parser.add_argument("--configuration", metavar="NAME", help="2d or 3d (default: the plan's choice; 2d without one)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    console.add_contract(parser)
     return console.run(parser, _run, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from planning.costs.short import networks_estimate
+    from planning.networks import NETWORKS
+
+    return console.under_contract(
+        arguments, lambda machine: networks_estimate(len(NETWORKS), machine), lambda: _print(arguments)
+    )
+
+
+def _print(arguments: argparse.Namespace) -> int:
     from planning.networks import NETWORKS
     from planning.overview import network_figures
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from msseg.commands import console, values
+
+if TYPE_CHECKING:
+    from msseg.pipeline.pruning import PruningOptions
+    from planning.costs.estimate import Estimate
+    from planning.costs.machine import Machine
 
 EPILOG = """\
 examples:
@@ -45,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-t", "--task", metavar="TASK", help="auto: the task of the cases (default: the model's)")
     console.add_root(parser)
     console.add_device(parser)
+    console.add_contract(parser)
     return console.run(parser, _run, argv)
 
 
@@ -69,18 +76,35 @@ def _tolerance(text: str) -> float:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from msseg.pipeline.pruning import PruningOptions, prune
+    return console.under_contract(arguments, lambda machine: _cost(arguments, machine), lambda: _prune(arguments))
+
+
+def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
+    from msseg.pipeline.explain_models import explain_pruning
+
+    options = _options(arguments)
+    return explain_pruning(arguments.model, machine, options, arguments.task, arguments.root, arguments.device)
+
+
+def _options(arguments: argparse.Namespace) -> PruningOptions:
+    from msseg.pipeline.pruning import PruningOptions
+
+    return PruningOptions(
+        level=arguments.level,
+        tolerance=arguments.tolerance,
+        branches=arguments.mode,
+        mirror=arguments.mirroring,
+        cases=arguments.cases,
+    )
+
+
+def _prune(arguments: argparse.Namespace) -> int:
+    from msseg.pipeline.pruning import prune
 
     report = prune(
         arguments.model,
         arguments.output,
-        PruningOptions(
-            level=arguments.level,
-            tolerance=arguments.tolerance,
-            branches=arguments.mode,
-            mirror=arguments.mirroring,
-            cases=arguments.cases,
-        ),
+        _options(arguments),
         task=arguments.task,
         root=arguments.root,
         device=arguments.device,

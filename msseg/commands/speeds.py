@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from msseg.commands import console, values
+
+if TYPE_CHECKING:
+    from planning.costs.estimate import Estimate
+    from planning.costs.machine import Machine
 
 EPILOG = """\
 examples:
@@ -29,10 +34,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-t", "--task", metavar="TASK", help="the task of the cases (default: the model's)")
     console.add_root(parser)
     console.add_device(parser)
+    console.add_contract(parser)
     return console.run(parser, _run, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    return console.under_contract(arguments, lambda machine: _cost(arguments, machine), lambda: _measure(arguments))
+
+
+def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
+    from msseg.pipeline.explain_models import explain_speeds
+
+    asked = arguments.task, arguments.root, arguments.cases, arguments.device
+    return explain_speeds(arguments.model, machine, *asked)
+
+
+def _measure(arguments: argparse.Namespace) -> int:
     from msseg.pipeline.speeds import measure_speeds, speeds_table
 
     measured = measure_speeds(

@@ -87,6 +87,7 @@ def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
         epochs=arguments.epochs,
         budget_s=arguments.budget,
         group_by=arguments.group_by,
+        augment=arguments.augment,
     )
     return explain_training(
         arguments.task,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,8 @@ from msseg.preprocessing.locations import sample_locations
 from msseg.preprocessing.measure import measure_case, object_sizes
 from msseg.preprocessing.resample import resample_image, resample_label
 from msseg.training.augmentation import AUGMENTATIONS, augmentation_named
-from msseg.training.batches import BatchSource, make_batch
+from msseg.training.batches import BatchSource, make_batch, read_batch
+from msseg.training.device_batches import finished
 from planning.costs.machine import CaseRates
 from planning.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from planning.overview import reference_configuration
@@ -49,21 +51,22 @@ def measured_cases(folder: Path) -> CaseRates:
     read_s = least_seconds(lambda: read_image(case.image_paths)) + least_seconds(lambda: read_label(_label_path(case)))
     examine_s, components_s, prepare_s, locate_s = _preparation_seconds(case, image, label)
     grown = tuple(round(1.25 * edge) for edge in label.shape)
-    return CaseRates(
+    rates: dict[str, Any] = {
         **_file_rates(folder),
-        examine_voxels_per_s=label.size / max(examine_s - read_s - components_s, 1e-3 * examine_s),
-        components_voxels_per_s=label.size / components_s,
-        normalise_voxels_per_s=label.size / max(prepare_s - locate_s, 1e-3 * prepare_s),
-        resample_voxels_per_s=np.prod(grown) / least_seconds(lambda: resample_image(image, grown, 3)),
-        label_vote_voxels_per_s=np.prod(grown) / least_seconds(lambda: resample_label(label, grown, 1)),
-        locate_voxels_per_s=label.size / locate_s,
-        score_voxels_per_s=_score_rate(label.shape, grown),
-        overlap_voxels_per_s=label.size / least_seconds(lambda: confusion_matrix(label, label, range(1, _CLASSES))),
+        "examine_voxels_per_s": label.size / max(examine_s - read_s - components_s, 1e-3 * examine_s),
+        "components_voxels_per_s": label.size / components_s,
+        "normalise_voxels_per_s": label.size / max(prepare_s - locate_s, 1e-3 * prepare_s),
+        "resample_voxels_per_s": np.prod(grown) / least_seconds(lambda: resample_image(image, grown, 3)),
+        "label_vote_voxels_per_s": np.prod(grown) / least_seconds(lambda: resample_label(label, grown, 1)),
+        "locate_voxels_per_s": label.size / locate_s,
+        "score_voxels_per_s": _score_rate(label.shape, grown),
+        "overlap_voxels_per_s": label.size / least_seconds(lambda: confusion_matrix(label, label, range(1, _CLASSES))),
         **_surface_rates(label),
-        case_overhead_s=_overhead_s(folder),
-        plan_s=_plan_s(),
-        augmented_values_per_s=_augmentation_rates(folder),
-    )
+        "case_overhead_s": _overhead_s(folder),
+        "plan_s": _plan_s(),
+        **_augmentation_rates(folder),
+    }
+    return CaseRates(**rates)
 
 
 def _preparation_seconds(case: Case, image: np.ndarray, label: np.ndarray) -> tuple[float, float, float, float]:
@@ -161,20 +164,28 @@ def _overhead_s(folder: Path) -> float:
     return least_seconds(both)
 
 
-def _augmentation_rates(folder: Path) -> dict[str, float]:
+def _augmentation_rates(folder: Path) -> dict[str, dict[str, float]]:
     """Values of finished patches a second, by augmentation; reading them included."""
-    label = _label(_EDGE)
-    write_case(folder, "stored", _image(_EDGE), label, sample_locations(label), {}, "key")
-    return {name: _augmentation_rate(folder, name) for name in AUGMENTATIONS}
+    import torch
+
+    cpu = torch.device("cpu")
+    write_case(folder, "stored", _image(_EDGE), _label(_EDGE), sample_locations(_label(_EDGE)), {}, "key")
+    makers: dict[str, Callable[[BatchSource, int], object]] = {
+        "augmented_values_per_s": make_batch,
+        "torch_augmented_values_per_s": lambda source, index: finished(read_batch(source, index), cpu),
+    }
+    return {
+        kind: {name: _augmentation_rate(folder, name, make) for name in AUGMENTATIONS} for kind, make in makers.items()
+    }
 
 
-def _augmentation_rate(folder: Path, name: str) -> float:
+def _augmentation_rate(folder: Path, name: str, make: Callable[[BatchSource, int], object]) -> float:
     edge = (_PATCH_EDGE,) * 3
     source = BatchSource(folder, ("stored",), edge, 1, 0, augmentation=augmentation_named(name), mirror_axes=(0, 1, 2))
 
     def batches() -> None:
         for index in range(_BATCHES):
-            make_batch(source, index)
+            make(source, index)
 
     return _BATCHES * float(np.prod(edge)) / least_seconds(batches, repeats=1)
 

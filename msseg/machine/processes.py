@@ -13,11 +13,11 @@ from msseg.errors import ResourceError
 
 # What each kind of process has loaded when its work begins.
 _MODULES = {
-    "prepare": "msseg.pipeline.planning",
-    "train": "msseg.pipeline.training",
+    "prepare": "msseg.commands.plan_and_preprocess, msseg.pipeline.planning, msseg.data.nifti, planning.networks",
+    "train": "msseg.commands.train, msseg.pipeline.training, msseg.data.nifti",
     "batches": "msseg.training.worker_augmentation",
-    "predict": "msseg.pipeline.prediction",
-    "evaluate": "msseg.pipeline.evaluation",
+    "predict": "msseg.commands.predict, msseg.pipeline.prediction, msseg.data.nifti",
+    "evaluate": "msseg.commands.evaluate, msseg.pipeline.evaluation, msseg.data.nifti",
 }
 _STATUS = "import sys; from msseg.machine.processes import held_bytes; import json; print(json.dumps(held_bytes()))"
 

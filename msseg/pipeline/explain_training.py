@@ -47,6 +47,7 @@ class TrainingWish:
     epochs: int | None = None
     budget_s: float | None = None
     group_by: str | None = None
+    augment: str | None = None
 
 
 def explain_training(
@@ -73,7 +74,10 @@ def explain_training(
 
 
 def affordable_batch_workers(work: TrainingWork, machine: Machine, max_ram: int) -> int:
-    """The most processes that may make batches within `max_ram` bytes; 0 makes them in the trainer's own."""
+    """The most processes that may make batches within `max_ram` bytes; 0 makes them in the trainer's own.
+
+    Raises ResourceError where even that needs more.
+    """
     for count in range(work.batch_workers, -1, -1):
         if training_bytes(replace(work, batch_workers=count), machine) <= max_ram:
             return count
@@ -98,6 +102,8 @@ def training_work(
     kind = used_device(device, machine)
     configuration = configured(planned, recipe, plan.axis_order)
     wanted = workers or default_workers()
+    # As `msseg.training.device_batches.default_augment`, which loads torch.
+    augment = wish.augment or ("workers" if kind == "mps" else "device")
     work = TrainingWork(
         configuration=configuration,
         patch_size=training_patch(configuration, recipe),
@@ -110,8 +116,9 @@ def training_work(
         validation_batches=recipe.validation_batches,
         epochs=wish.epochs or (None if wish.budget_s is not None else recipe.epochs),
         budget_s=wish.budget_s,
-        batch_workers=min(wanted, 1) if kind == "cpu" else wanted,
+        batch_workers=0 if augment == "device" else min(wanted, 1) if kind == "cpu" else wanted,
         device=kind,
+        augment=augment,
     )
     work = _fitted(work, recipe, machine)
     return _with_validation(work, place, plan, fold, recipe, wish, machine)

@@ -150,7 +150,9 @@ def _affordable_workers(
     names = [one.name for one in fields(TrainingWish)]
     wish = TrainingWish(**{name: getattr(options, name) for name in names})
     machine = measured_machine()
-    return affordable_batch_workers(training_work(place, fold, machine, wish, device, workers), machine, max_ram)
+    work = training_work(place, fold, machine, wish, device, workers)
+    affordable = affordable_batch_workers(work, machine, max_ram)
+    return workers if work.augment == "device" else affordable  # threads that read hold next to nothing
 
 
 def plan_for_network(

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from planning.errors import PlanError
 from planning.json_fields import as_json
 
-PROFILE_VERSION: Final = 1
+PROFILE_VERSION: Final = 2
 
 # Kinds of convolution whose rates differ: 3 × 3 × 3, 3 × 3 (or 1 × 3 × 3), either with a stride, and a matrix product.
 KINDS: Final = ("full", "planar", "strided", "pointwise")
@@ -72,7 +72,10 @@ class Process:
 
 @dataclass(frozen=True)
 class CaseRates:
-    """What one thread does with images and labels, by this program's own functions."""
+    """What one thread does with images and labels, by this program's own functions.
+
+    Values of finished patches are counted by augmentation: made by a worker, and by torch on the CPU.
+    """
 
     read_bytes_per_s: float
     write_bytes_per_s: float
@@ -93,6 +96,7 @@ class CaseRates:
     case_overhead_s: float
     plan_s: float
     augmented_values_per_s: Mapping[str, float] = field(default_factory=dict)
+    torch_augmented_values_per_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from planning.recording.tape import SINGLE_BYTES, Operator, Tape
 _LEAST_TAPS = {"full": 15.0, "planar": 5.0, "strided": 1.1, "pointwise": 0.0}
 _ACCESSES = 3  # an operator without arithmetic reads two values and writes one, or reads one twice as large
 _BACKWARD_FACTOR = 3  # and again for the gradients on the way back
-_FUSED_BEHIND_CONVOLUTION = 2  # norm and activation, which the convolutions' rates include
+_NORM_AND_ACTIVATION = 2  # which the convolutions' rates include
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,10 @@ def uncorrected_seconds(
     operators = _operators(configuration, in_channels, num_classes, training)
     products = [operator for operator in operators if operator.products]
     seconds = sum(_product_seconds(operator, arithmetic, training) for operator in products)
-    fused = _FUSED_BEHIND_CONVOLUTION * sum(operator.values for operator in products)
-    moved = max(0, sum(operator.values for operator in operators if not operator.products) - fused)
+    others = [operator for operator in operators if not operator.products]
+    # Of the others, norms have weights; each stands behind a convolution and has an activation behind itself.
+    fused = _NORM_AND_ACTIVATION * sum(operator.values for operator in others if operator.weights)
+    moved = max(0, sum(operator.values for operator in others) - fused)
     passes = _BACKWARD_FACTOR if training else 1
     return seconds + moved * _ACCESSES * SINGLE_BYTES * passes / arithmetic.copy_bytes_per_s
 

@@ -58,3 +58,19 @@ def pruning_estimate(levels: Sequence[PredictionWork], machine: Machine) -> Esti
         (network_bytes(level) + max((c.work_bytes for c in level.cases), default=0) for level in levels), default=0
     )
     return estimate_of(parts, process.resident_bytes + memory, weight_bytes(levels[-1]) if levels else 0)
+
+
+def import_estimate(file_bytes: Sequence[int], machine: Machine) -> Estimate:
+    """msseg_import_nnunet: checkpoints of so many bytes read, one after the other, and their weights written.
+
+    Of a checkpoint about a half is weights; the other half is the optimiser's momentum.
+    """
+    process = machine.processes["predict"]
+    total, rates = sum(file_bytes), machine.cases
+    weights = total / 2
+    parts = [
+        Part("start", process.start_s),
+        Part("read", total / rates.read_bytes_per_s),
+        Part("write", weights / rates.write_bytes_per_s),
+    ]
+    return estimate_of(parts, process.resident_bytes + 2 * max(file_bytes), weights)

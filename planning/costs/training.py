@@ -18,6 +18,11 @@ from planning.training_memory import OPTIMISER_STATES, step_memory
 _PASSES_OVER_PARAMETERS = 12
 _BATCH_COPIES = 6  # of a patch while it is augmented, larger than in the end
 _BATCHES_AHEAD = 3
+# Where the network's device augments: threads that read ahead, what they read over what is left of it in the end, and
+# how often its values pass through a graphics card's memory.
+_READERS = 4
+_READ_SHARE = 2.5
+_PASSES_TO_AUGMENT = 40
 _CHECKPOINT_COPIES = 1.0
 _LABEL_BYTES, _LABEL_BYTES_ON_DEVICE = 2, 8
 
@@ -26,7 +31,8 @@ _LABEL_BYTES, _LABEL_BYTES_ON_DEVICE = 2, 8
 class TrainingWork:
     """A fold to train. `configuration` has the recipe's batch and width, `patch_size` is what is trained on.
 
-    `epochs` None leaves the length to `budget_s`. `batch_workers` 0 makes batches in the command's own process;
+    `epochs` None leaves the length to `budget_s`. `augment` is "workers" or "device"; `batch_workers` 0 makes batches
+    in the command's own process, as augmentation on the device always does;
     `validation` is what the final prediction and its evaluation take.
     """
 
@@ -43,6 +49,7 @@ class TrainingWork:
     budget_s: float | None
     batch_workers: int
     device: str
+    augment: str = "workers"
     validation: tuple[Part, ...] = ()
     validation_bytes: int = 0
 
@@ -105,9 +112,12 @@ def step_seconds(work: TrainingWork, machine: Machine) -> StepSeconds:
     )
     count = parameters(work.configuration, work.in_channels, work.num_classes)
     network_s += _PASSES_OVER_PARAMETERS * SINGLE_BYTES * count / arithmetic.copy_bytes_per_s
-    rates = machine.cases.augmented_values_per_s
-    batch_s = work.batch_values / rates[work.augmentation]
-    if work.batch_workers == 0:
+    if work.augment == "device" and work.device != "cpu":
+        return _on_graphics_card(work, machine, arithmetic, network_s)
+    rates = machine.cases
+    by_name = rates.torch_augmented_values_per_s if work.augment == "device" else rates.augmented_values_per_s
+    batch_s = work.batch_values / by_name[work.augmentation]
+    if work.batch_workers == 0 or work.augment == "device":
         return StepSeconds(network_s, batch_s, network_s + batch_s)
     if work.device == "cpu":
         shared = (network_s * machine.threads + batch_s) / machine.cores
@@ -115,6 +125,16 @@ def step_seconds(work: TrainingWork, machine: Machine) -> StepSeconds:
     copied_s = SINGLE_BYTES * work.batch_values / arithmetic.to_device_bytes_per_s
     made_s = batch_s / min(work.batch_workers, machine.cores)
     return StepSeconds(network_s, batch_s, max(network_s + copied_s, made_s))
+
+
+def _on_graphics_card(work: TrainingWork, machine: Machine, arithmetic: Arithmetic, network_s: float) -> StepSeconds:
+    """Threads read while the card augments and computes."""
+    values = _READ_SHARE * work.batch_values
+    read_s = values / machine.cases.augmented_values_per_s["none"]
+    moved_s = SINGLE_BYTES * values / arithmetic.to_device_bytes_per_s
+    augmented_s = _PASSES_TO_AUGMENT * SINGLE_BYTES * values / arithmetic.copy_bytes_per_s
+    ahead_s = read_s / min(_READERS, machine.cores)
+    return StepSeconds(network_s, read_s, max(network_s + moved_s + augmented_s, ahead_s))
 
 
 def arithmetic_of(device: str, machine: Machine) -> Arithmetic:
@@ -133,6 +153,8 @@ def training_bytes(work: TrainingWork, machine: Machine) -> int:
     resident = machine.processes["train"].resident_bytes
     batch = (SINGLE_BYTES + _LABEL_BYTES / work.in_channels) * work.batch_values
     making = _BATCH_COPIES * batch
+    if work.augment == "device":
+        making = _BATCHES_AHEAD * _READ_SHARE * batch
     workers = (
         work.batch_workers * (machine.processes["batches"].private_bytes + making) if work.batch_workers else making
     )
@@ -159,7 +181,7 @@ def fitted_configuration(
     chosen = candidates[0]
     for candidate in candidates:
         seconds = step_seconds(replace(work, configuration=candidate), machine).network_s
-        if seconds * steps > (work.budget_s or math.inf):
+        if work.budget_s is not None and seconds * steps > work.budget_s:
             break
         chosen = candidate
     return chosen

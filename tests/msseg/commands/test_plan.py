@@ -45,8 +45,8 @@ def test_growth_into_the_batch(fingerprint_path, capsys):
     assert json.loads(capsys.readouterr().out)["configurations"]["3d"]["batch_size"] == 8
 
 
-def test_explain_prints_the_page_instead(fingerprint_path, capsys):
-    assert main(["--fingerprint", str(fingerprint_path), "--explain"]) == 0
+def test_reasons_print_the_page_instead(fingerprint_path, capsys):
+    assert main(["--fingerprint", str(fingerprint_path), "--reasons"]) == 0
     assert "Configuration 3d\n----" in capsys.readouterr().out
 
 
@@ -94,7 +94,7 @@ def test_options_of_the_network_are_planned_with(fingerprint_path, capsys):
 
 
 def test_an_encoder_is_an_option_of_the_network(fingerprint_path, capsys):
-    assert main(["--fingerprint", str(fingerprint_path), "--network", "unet", "--encoder", "vgg16", "--explain"]) == 0
+    assert main(["--fingerprint", str(fingerprint_path), "--network", "unet", "--encoder", "vgg16", "--reasons"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "network_options: encoder=vgg16" in said
     assert "Configuration 3d" not in said
