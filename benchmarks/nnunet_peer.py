@@ -5,7 +5,7 @@ python nnunet_peer.py plan WORK DATASET GB                         plan anew for
 python nnunet_peer.py train WORK DATASET ITERATIONS                train fold 0, print seconds and waiting a step
 python nnunet_peer.py quality WORK DATASET ITERATIONS EPOCHS       train fold 0 that long, print minutes and Dice
 python nnunet_peer.py tiny WORK DATASET CLASSES Z,Y,X              a model of two levels with random weights
-python nnunet_peer.py export WORK DATASET CLASSES SHAPE SHAPE      its export of made scores, print seconds
+python nnunet_peer.py export WORK DATASET CLASSES SHAPE SHAPE      its export of made scores, print seconds and memory
 python nnunet_peer.py arrays WORK DATASET CASE OUT.npz             a preprocessed case, as image and label
 """
 
@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from measure import TreePeak
 
 ROOMS = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
 CONFIGURATION = "3d_fullres"
@@ -246,10 +248,12 @@ def _tiny_architecture() -> dict[str, Any]:
     }
 
 
-def export(dataset: str, num_classes: int, prepared: list[int], whole: list[int], spacing_mm: list[float]) -> float:
-    """Seconds that nnU-Net's own function takes from made scores (k, *prepared) to a label map of shape `whole`.
+def export(
+    dataset: str, num_classes: int, prepared: list[int], whole: list[int], spacing_mm: list[float]
+) -> dict[str, float]:
+    """Seconds and memory that nnU-Net's own function takes from made scores (k, *prepared) to labels of shape `whole`.
 
-    `spacing_mm` is the prepared grid's; the image's follows from the shapes.
+    `spacing_mm` is the prepared grid's; the image's follows from the shapes. `gained_gb` is beyond the scores.
     """
     import torch
     from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
@@ -265,9 +269,15 @@ def export(dataset: str, num_classes: int, prepared: list[int], whole: list[int]
     }
     labels = manager.get_label_manager(tiny_description(num_classes))
     scores = torch.randn(num_classes, *prepared, generator=torch.Generator().manual_seed(0))
-    start = time.monotonic()
-    convert_predicted_logits_to_segmentation_with_correct_shape(scores, manager, configuration, labels, properties)
-    return time.monotonic() - start
+    with TreePeak() as peak:
+        start = time.monotonic()
+        convert_predicted_logits_to_segmentation_with_correct_shape(scores, manager, configuration, labels, properties)
+        seconds = time.monotonic() - start
+    return {
+        "seconds": seconds,
+        "scores_gb": 4e-9 * num_classes * math.prod(prepared),
+        "gained_gb": peak.gained_bytes / 1e9,
+    }
 
 
 def arrays(work: Path, dataset: str, case: str, out: Path) -> Path:
@@ -325,10 +335,7 @@ _VERBS = {
     "train": lambda a: train(a.work, a.dataset, a.iterations, plans=a.plans),
     "quality": lambda a: quality(a.work, a.dataset, a.iterations, a.epochs),
     "tiny": lambda a: {"model": str(tiny(a.work, a.dataset, a.num_classes, a.spacing_mm))},
-    "export": lambda a: {
-        "seconds": export(a.dataset, a.num_classes, a.prepared, a.whole, a.spacing_mm),
-        "scores_gb": 4e-9 * a.num_classes * math.prod(a.prepared),
-    },
+    "export": lambda a: export(a.dataset, a.num_classes, a.prepared, a.whole, a.spacing_mm),
     "arrays": lambda a: {"written": str(arrays(a.work, a.dataset, a.case, a.out))},
 }
 
