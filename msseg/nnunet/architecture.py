@@ -12,11 +12,12 @@ from typing import Any
 
 from planning.errors import PlanError
 from planning.json_fields import at_least, mapping, one_of, refuse, sequence, text
+from planning.network_row import NetworkRow
 from planning.networks import PLAIN_UNET, RESENC_L, RESENC_M, RESENC_XL
 
 _PLAIN, _RESIDUAL = "PlainConvUNet", "ResidualEncoderUNet"
 _BLOCKS = {_PLAIN: "n_conv_per_stage", _RESIDUAL: "n_blocks_per_stage"}
-_RESENC_BY_PLANS = {"ResEncUNetL": RESENC_L, "ResEncUNetXL": RESENC_XL, "ResEncL": RESENC_L, "ResEncXL": RESENC_XL}
+_RESENC_BY_PLANS = {"ResEncUNetL": RESENC_L, "ResEncUNetXL": RESENC_XL}
 _NORMS = {"InstanceNorm2d": "instance", "InstanceNorm3d": "instance", "BatchNorm2d": "batch", "BatchNorm3d": "batch"}
 _ACTIVATIONS = {"LeakyReLU": "leaky_relu", "ReLU": "relu"}
 _DIMENSIONS = {"Conv2d": 2, "Conv3d": 3}
@@ -85,9 +86,9 @@ def read_architecture(
     )
 
 
-def _residual_row(plans_name: str) -> Any:
+def _residual_row(plans_name: str) -> NetworkRow:
     """The rows of M, L and XL are one network; which it is decides only how it is called and planned again."""
-    return next((row for name, row in reversed(_RESENC_BY_PLANS.items()) if name in plans_name), RESENC_M)
+    return next((row for name, row in _RESENC_BY_PLANS.items() if name in plans_name), RESENC_M)
 
 
 def _of_single_fields(configuration: Mapping[str, Any], dimensions: int, place: str) -> dict[str, Any]:

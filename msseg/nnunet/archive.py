@@ -22,6 +22,8 @@ _ENTRY = re.compile(r"[^/\\]+/(data\.pkl|byteorder|version|\.[a-z_]+|data/\d+|\.
 _PICKLE, _BYTE_ORDER = "data.pkl", "byteorder"
 _LEGACY_STARTS = (b"\x80", b"PK\x00", b"././@PaxHeader")
 _ENCRYPTED = 0x1
+# What zipfile raises at a damaged or doctored file.
+_UNREADABLE = (zipfile.BadZipFile, EOFError, ValueError, RuntimeError)
 
 
 @dataclass
@@ -55,10 +57,15 @@ class Archive:
         return torch.frombuffer(bytearray(self._read(f"data/{ref.key}")), dtype=ref.dtype)
 
     def _read(self, name: str) -> bytes:
-        try:
-            return self.zipped.read(self.entries[name])
-        except (zipfile.BadZipFile, EOFError, ValueError) as problem:
-            raise CheckpointError(f"{self.path}: {name} cannot be read ({problem}). {_AGAIN}") from None
+        return _content(self.path, self.zipped, self.entries[name])
+
+
+def _content(path: Path, zipped: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    try:
+        return zipped.read(entry)
+    except _UNREADABLE as problem:
+        name = entry.filename.partition("/")[2]
+        raise CheckpointError(f"{path}: {name} cannot be read ({problem}). {_AGAIN}") from None
 
 
 @contextlib.contextmanager
@@ -72,7 +79,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         zipped = zipfile.ZipFile(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint. Name another fold or --checkpoint.") from None
-    except (zipfile.BadZipFile, ValueError) as problem:
+    except _UNREADABLE as problem:
         raise CheckpointError(_not_a_zip(path, problem)) from None
     with zipped:
         yield Archive(path, zipped, _checked_entries(path, zipped))
@@ -114,7 +121,7 @@ def _checked_entries(path: Path, zipped: zipfile.ZipFile) -> dict[str, zipfile.Z
 def _check_byte_order(path: Path, zipped: zipfile.ZipFile, entries: Mapping[str, zipfile.ZipInfo]) -> None:
     if _BYTE_ORDER not in entries:
         return
-    order = zipped.read(entries[_BYTE_ORDER])[:16].decode("latin-1")
+    order = _content(path, zipped, entries[_BYTE_ORDER])[:16].decode("latin-1")
     if order != sys.byteorder:
         raise CheckpointError(
             f"{path}: numbers in {order}-endian order, expected {sys.byteorder}-endian. Save it again on a machine "

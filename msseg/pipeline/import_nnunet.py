@@ -74,19 +74,19 @@ def take_over(
     files = _model_files(folder)
     _check_place(output)
     paths = _fold_paths(folder, folds, checkpoint)
-    trained = {fold: read_fold(path) for fold, path in paths.items()}
-    first = next(iter(trained.values()))
-    _same_training(trained.values(), first)
+    first = read_fold(next(iter(paths.values())))
     imported = import_plan(files, first.configuration, first.trainer, first.mirror_axes)
-    rules_path, left_aside = find_postprocessing(folder, tuple(trained))
+    rules_path, left_aside = find_postprocessing(folder, tuple(paths))
     rules = read_postprocessing(rules_path, len(imported.plan.labels)) if rules_path else []
     with atomic_folder(output) as temporary:
-        for fold, one in trained.items():
+        for fold, path in paths.items():
+            one = first if path == first.path else read_fold(path)
+            _same_training(one, first)
             save_checkpoint(temporary / f"{_FOLD}{fold}" / FINAL, _our_checkpoint(one, imported))
         if rules:
             write_rules(temporary / RULES_FILE, rules)
     notes = (*imported.notes, *_trainer_notes(first), *([left_aside] if left_aside else []))
-    return ImportReport(output, imported, tuple(trained), len(rules), notes)
+    return ImportReport(output, imported, tuple(paths), len(rules), notes)
 
 
 def _model_files(folder: Path) -> ModelFiles:
@@ -123,13 +123,12 @@ def _fold_paths(folder: Path, folds: Sequence[str | int] | None, kind: str) -> d
     return {fold: there[fold] for fold in dict.fromkeys(chosen)}
 
 
-def _same_training(folds: Sequence[TrainedFold] | Any, first: TrainedFold) -> None:
-    for one in folds:
-        if (one.configuration, one.trainer) != (first.configuration, first.trainer):
-            raise CheckpointError(
-                f"{one.path}: {one.configuration} by {one.trainer}, but {first.path} is {first.configuration} by "
-                f"{first.trainer}. Import them one by one with --folds."
-            )
+def _same_training(one: TrainedFold, first: TrainedFold) -> None:
+    if (one.configuration, one.trainer) != (first.configuration, first.trainer):
+        raise CheckpointError(
+            f"{one.path}: {one.configuration} by {one.trainer}, but {first.path} is {first.configuration} by "
+            f"{first.trainer}. Import them one by one with --folds."
+        )
 
 
 def _our_checkpoint(fold: TrainedFold, imported: ImportedPlan) -> Checkpoint:

@@ -134,9 +134,11 @@ class Network(nn.Module):
         self.encoder = Encoder(arch, c_in)
         self.decoder = Decoder(arch, self.encoder, num_classes)
         generator = torch.Generator().manual_seed(0)
-        for tensor in self.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.add_(0.1 * torch.rand(tensor.shape, generator=generator))
+        for tensor in dict(self.state_dict()).values():
+            if tensor.ndim > 1:
+                tensor.normal_(0, (2 / tensor[0].numel()) ** 0.5, generator=generator)
+            elif tensor.is_floating_point():
+                tensor.uniform_(0.5, 1.5, generator=generator)
         self.eval()
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
