@@ -104,7 +104,7 @@ def train(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
     overrides = {"steps_per_epoch": contract.steps, "validation_batches": 2, "batch_size": 2, "base_features": 12}
     wish = TrainingWish(recipe="nnunet", overrides=overrides, epochs=1)
     estimate = explain_training(contract.data.name, 0, machine, wish, contract.root, "cpu", contract.workers)
-    arguments = [contract.data.name, "0", "--root", str(contract.root), "--recipe", "nnunet", "--epochs", "1"]
+    arguments = [contract.data.name, "0", "--root", str(contract.root), "--recipe", "nnunet", "--epochs", "1", "--restart"]
     for key, value in overrides.items():
         arguments += ["--set", f"{key}={value}"]
     arguments += ["--device", "cpu", *contract.common()]

@@ -15,6 +15,7 @@ from msseg.data.cases import Case
 from msseg.data.geometry import Geometry
 from msseg.data.image import image_ending, read_geometry
 from msseg.errors import DatasetError
+from msseg.preprocessing.memory import preparation_bytes as bytes_by_slabs
 from msseg.preprocessing.resample import resampled_shape
 from planning.costs.cases import CaseSize
 from planning.plan import Configuration
@@ -102,7 +103,8 @@ def _shape_at(spacing_mm: Sequence[float], order: Sequence[int]) -> NewShape:
 
 
 def preparation_bytes(shape: Sequence[int], channels: int, has_label: bool, new_shape: Sequence[int]) -> int:
-    """The most memory that preparing one case takes: as stored, as read, normalised and on both grids."""
+    """The most memory that preparing one case takes, by slabs; of a small case no more than all of it at once."""
     voxels, new_voxels = math.prod(shape), math.prod(new_shape)
     values = _SINGLE_BYTES * channels * (2 * voxels + new_voxels) + _SINGLE_BYTES * max(voxels, new_voxels)
-    return values + (2 * (voxels + new_voxels) + _SINGLE_BYTES * voxels if has_label else 0)
+    whole = values + (2 * (voxels + new_voxels) + _SINGLE_BYTES * voxels if has_label else 0)
+    return min(whole, bytes_by_slabs(shape, channels, has_label, new_shape))

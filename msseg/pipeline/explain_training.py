@@ -23,7 +23,7 @@ from msseg.training.recipes import Recipe, configured, default_recipe, recipe_na
 from planning.costs.cases import evaluate_s
 from planning.costs.estimate import Estimate, Part
 from planning.costs.machine import Machine
-from planning.costs.prediction import PredictionWork, prediction_estimate
+from planning.costs.prediction import RESERVED_BYTES, PredictionWork, prediction_estimate
 from planning.costs.training import TrainingWork, fitted_configuration, training_bytes, training_estimate
 from planning.plan import Configuration, Plan
 from planning.splits import Split, make_splits
@@ -78,10 +78,11 @@ def affordable_batch_workers(work: TrainingWork, machine: Machine, max_ram: int)
 
     Raises ResourceError where even that needs more.
     """
+    reserved = RESERVED_BYTES if work.device == "cpu" else 0
     for count in range(work.batch_workers, -1, -1):
-        if training_bytes(replace(work, batch_workers=count), machine) <= max_ram:
+        if training_bytes(replace(work, batch_workers=count), machine) + reserved <= max_ram:
             return count
-    needed = training_bytes(replace(work, batch_workers=0), machine)
+    needed = training_bytes(replace(work, batch_workers=0), machine) + reserved
     batch = f"{work.configuration.batch_size} patches of {' x '.join(map(str, work.patch_size))}"
     why = f"one step of {work.configuration.network} on {batch} is that large"
     raise too_little_memory("training", needed, max_ram, why, "Plan with a smaller --memory, or give more.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from planning.costs.cases import CaseSize, prepare_s, read_s
@@ -16,6 +15,9 @@ from planning.recording.tape import SINGLE_BYTES
 _LIVE_SHARE = 0.25  # of the values that convolutions write, what is alive at once in evaluation
 _ALLOCATOR_SHARE = 1.1  # what an allocator holds over what is asked of it
 _LABEL_FILE_SHARE = 0.01
+# Address space that the allocator of a process on the CPU asks for ahead (`msseg.networks.allocation`): nothing that is
+# held, but what a limit of the system counts.
+RESERVED_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -121,5 +123,6 @@ def _inputs_alive_bytes(work: PredictionWork) -> int:
 
 def most_bytes_of_scores(work: PredictionWork, machine: Machine, max_bytes: int) -> int:
     """What is left for the scores of one case where all of it must stay within `max_bytes`; may be below zero."""
-    others: Sequence[int] = (machine.processes["predict"].resident_bytes, _inputs_alive_bytes(work))
-    return max_bytes - sum(others) - network_bytes(work)
+    reserved = RESERVED_BYTES if work.device == "cpu" else 0
+    others = machine.processes["predict"].resident_bytes + _inputs_alive_bytes(work) + network_bytes(work)
+    return max_bytes - others - reserved

@@ -6,12 +6,16 @@ from collections.abc import Callable, Sequence
 
 from planning.costs.cases import CaseSize, case_read_s, examine_s, prepare_s, store_bytes
 from planning.costs.estimate import Estimate, Part, estimate_of
-from planning.costs.machine import Machine
+from planning.costs.machine import CaseRates, Machine
 from planning.costs.workers import affordable_workers, pool_bytes, pool_s
 
-# Every file is read for the check, and once more to be prepared; the second time the system has it in memory.
-_READINGS = 2
 _RECORD_BYTES = 20_000  # of the examination of one case, as JSON
+
+
+def _kept_s(case: CaseSize, rates: CaseRates) -> float:
+    """What was inflated for the check, written and read again to be prepared."""
+    size = case.image_bytes + case.label_bytes
+    return size / rates.write_bytes_per_s + size / rates.read_bytes_per_s
 
 
 def preparation_estimate(
@@ -26,8 +30,9 @@ def preparation_estimate(
         return None
     rates = machine.cases
     steps: dict[str, Callable[[CaseSize], float]] = {
-        "read and inflate": lambda case: _READINGS * case_read_s(case, rates),
-        "hash files": lambda case: _READINGS * (case.image_file_bytes + case.label_file_bytes) / rates.hash_bytes_per_s,
+        "read and inflate": lambda case: case_read_s(case, rates),
+        "hash files": lambda case: (case.image_file_bytes + case.label_file_bytes) / rates.hash_bytes_per_s,
+        "keep until prepared": lambda case: _kept_s(case, rates),
         "check and measure": lambda case: examine_s(case, rates),
         "normalise and resample": lambda case: prepare_s(case, rates),
         "write": lambda case: store_bytes(case, num_classes) / rates.write_bytes_per_s,
@@ -40,5 +45,5 @@ def preparation_estimate(
         ram_bytes=pool_bytes(*held, memory, used),
         disk_bytes=sum(store_bytes(case, num_classes) + _RECORD_BYTES for case in cases),
         settings=[("workers", f"{used} of {workers} asked for" if used < workers else str(used))],
-        assumptions=["nothing is cropped and nothing was examined or prepared before"],
+        assumptions=["nothing is cropped, nothing was examined or prepared before, inflated files fit memory"],
     )

@@ -114,7 +114,7 @@ def test_another_option_of_the_network_plans_anew_and_the_same_does_not(boxes: P
 
 
 def test_the_command_hands_the_options_to_the_planner(boxes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["--network", "unet2p", "--network-option", "most_levels=2", "--explain"]
+    asked = ["--network", "unet2p", "--network-option", "most_levels=2", "--reasons"]
     assert command(boxes, *asked) == 0
     assert "most_levels=2. Asked for" in capsys.readouterr().out
     assert command(boxes, "--network", "unet2p", "--network-option", "most_levels=two") == 1

@@ -7,7 +7,13 @@ from planning.costs.estimate import Part, estimate_of, in_sequence
 from planning.costs.evaluation import PairSize, evaluation_estimate
 from planning.costs.machine import Correction
 from planning.costs.network import kind_and_width, network_seconds, uncorrected_seconds
-from planning.costs.prediction import PredictedCase, PredictionWork, most_bytes_of_scores, prediction_estimate
+from planning.costs.prediction import (
+    RESERVED_BYTES,
+    PredictedCase,
+    PredictionWork,
+    most_bytes_of_scores,
+    prediction_estimate,
+)
 from planning.costs.preparation import preparation_estimate
 from planning.costs.short import export_estimate, networks_estimate, planning_estimate, pruning_estimate
 from planning.costs.training import TrainingWork, fitted_configuration, step_seconds, training_estimate
@@ -148,7 +154,7 @@ def test_more_classes_more_networks_and_more_cases_never_cost_less(make_configur
 def test_what_scores_may_take_is_what_all_else_leaves(make_configuration, make_machine):
     work, machine = prediction_work(make_configuration()), make_machine()
     everything = prediction_estimate(work, machine).ram_bytes
-    assert most_bytes_of_scores(work, machine, everything) == 7000
+    assert most_bytes_of_scores(work, machine, everything + RESERVED_BYTES) == 7000
 
 
 def test_a_budget_bounds_a_training_and_epochs_add_up(make_configuration, make_machine):
