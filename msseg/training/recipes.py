@@ -109,7 +109,7 @@ RECIPES = {
             validation_batches=2,
             whole_volume_every=20,
             batch_size=2,
-            fitted_steps=2500,
+            fitted_steps=1200,
             patch_share=0.85,
             mirrors="lateral",
         ),
