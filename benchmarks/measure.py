@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 _SECONDS_BETWEEN_LOOKS = 0.05
+_LEAST_PAUSE = 20.0  # times what a look takes of the processor
 _SECONDS_FOR_ORPHANS = 5.0
 _SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
@@ -125,8 +126,10 @@ def _status_bytes(field: str) -> int:
 
 def _watch(process: subprocess.Popen[bytes], peak: list[int]) -> None:
     while process.poll() is None:
+        start = time.thread_time()
         peak[0] = max(peak[0], sum(_held_bytes(pid) for pid in _tree(process.pid)))
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        # The kernel goes through all pages at each look: many large processes must not be slowed down by being watched.
+        time.sleep(max(_SECONDS_BETWEEN_LOOKS, _LEAST_PAUSE * (time.thread_time() - start)))
 
 
 def _tree(root: int) -> list[int]:
