@@ -104,21 +104,26 @@ def seconds_name(swept: str) -> str:
 
 
 def table(points: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Lines: stage, what was swept from where to where, seconds and memory at the end, exponents."""
-    yield f"{'':<15}{'':<9}{'from':>8} {'to':>9}{'s':>9} {'b':>6}{'last':>6}{'±':>6}{'MB':>8} {'b':>6}{'last':>6}"
+    """Lines of Markdown: what was swept from where to where, seconds and memory at the end, exponents."""
+    yield "| stage | against | from | to | s there | exponent | at the end | ± | MB there | exponent | at the end |"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
     for sweep in SWEEPS:
         mine = points_of(points, sweep)
-        if len(mine) < 2:
-            continue
-        x = [point["size"] for point in mine]
-        seconds = [point[seconds_name(sweep.swept)] for point in mine]
-        memory = [point["peak_bytes"] for point in mine]
-        time_fit, memory_fit = fitted(x, seconds), fitted(x, memory)
-        yield (
-            f"{sweep.stage:<15}{sweep.swept:<9}{x[0]:>8} {x[-1]:>9}{seconds[-1]:>9.3f} {time_fit.exponent:>6.2f}"
-            f"{time_fit.last:>6.2f}{time_fit.residual:>6.0%}{memory[-1] / 1e6:>8.1f} {memory_fit.exponent:>6.2f}"
-            f"{memory_fit.last:>6.2f}"
-        )
+        if len(mine) > 1:
+            yield _row(sweep, mine)
+
+
+def _row(sweep: Sweep, mine: Sequence[dict[str, Any]]) -> str:
+    x = [point["size"] for point in mine]
+    seconds = [point[seconds_name(sweep.swept)] for point in mine]
+    memory = [point["peak_bytes"] for point in mine]
+    time_fit, memory_fit = fitted(x, seconds), fitted(x, memory)
+    cells = [
+        *(sweep.stage, sweep.swept, f"{x[0]:,}", f"{x[-1]:,}"),
+        *(f"{seconds[-1]:.2g}", f"{time_fit.exponent:.2f}", f"{time_fit.last:.2f}", f"{time_fit.residual:.0%}"),
+        *(f"{memory[-1] / 1e6:.3g}", f"{memory_fit.exponent:.2f}", f"{memory_fit.last:.2f}"),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def measured_floors() -> dict[str, float]:
