@@ -164,7 +164,7 @@ def test_a_failed_case_is_said_and_fails_the_command(
 ) -> None:
     from msseg.preprocessing import pipeline
 
-    def refuse(*_arguments: object) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
         raise DatasetError("box: no.")
 
     monkeypatch.setattr(pipeline, "preprocess_case", refuse)
