@@ -68,26 +68,27 @@ def run(command: str, arguments: Sequence[str], log: Path) -> Taken:
     """One of our commands from its process start to its end; CalledProcessError where it fails."""
     script = str(Path(sys.executable).with_name(command))
     start = time.monotonic()
-    before = os.times()
+    ended, peak = threading.Event(), [0]
     with log.open("w") as output:
         process = subprocess.Popen([script, *arguments], stdout=output, stderr=subprocess.STDOUT)
-        peak = [0]
-        watcher = threading.Thread(target=_watch, args=(process, peak), daemon=True)
+        watcher = threading.Thread(target=_watch, args=(process.pid, ended, peak), daemon=True)
         watcher.start()
-        code = process.wait()
+        _, status, usage = os.wait4(process.pid, 0)
+    wall_s = time.monotonic() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    ended.set()
     watcher.join()
-    after = os.times()
-    if code:
+    if process.returncode:
         print(log.read_text()[-2000:], file=sys.stderr)
-        raise subprocess.CalledProcessError(code, command)
-    cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
-    return Taken(time.monotonic() - start, cpu_s, peak[0])
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Taken(wall_s, usage.ru_utime + usage.ru_stime, max(peak[0], usage.ru_maxrss * 1024))
 
 
-def _watch(process: subprocess.Popen[bytes], peak: list[int]) -> None:
-    while process.poll() is None:
-        peak[0] = max(peak[0], tree_bytes(process.pid))
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
+def _watch(pid: int, ended: threading.Event, peak: list[int]) -> None:
+    """The sum over the processes counts what they share once; what others on the machine share with them is not seen
+    in it, so that the largest process by itself is looked at too."""
+    while not ended.wait(_SECONDS_BETWEEN_LOOKS):
+        peak[0] = max(peak[0], tree_bytes(pid))
 
 
 def prepare(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
@@ -104,7 +105,17 @@ def train(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
     overrides = {"steps_per_epoch": contract.steps, "validation_batches": 2, "batch_size": 2, "base_features": 12}
     wish = TrainingWish(recipe="nnunet", overrides=overrides, epochs=1)
     estimate = explain_training(contract.data.name, 0, machine, wish, contract.root, "cpu", contract.workers)
-    arguments = [contract.data.name, "0", "--root", str(contract.root), "--recipe", "nnunet", "--epochs", "1", "--restart"]
+    arguments = [
+        contract.data.name,
+        "0",
+        "--root",
+        str(contract.root),
+        "--recipe",
+        "nnunet",
+        "--epochs",
+        "1",
+        "--restart",
+    ]
     for key, value in overrides.items():
         arguments += ["--set", f"{key}={value}"]
     arguments += ["--device", "cpu", *contract.common()]

@@ -20,7 +20,7 @@ from msseg.data.labels import LabelMap
 from msseg.data.store import write_case
 from msseg.evaluation.overlap import confusion_matrix
 from msseg.evaluation.surface import surface_metrics, surface_voxels
-from msseg.files import content_hash
+from msseg.files import content_hash, write_json
 from msseg.inference.export import resampled_labels
 from msseg.machine.timing import least_seconds
 from msseg.preprocessing.case import preprocess_case
@@ -32,6 +32,7 @@ from msseg.training.batches import BatchSource, make_batch, read_batch
 from msseg.training.device_batches import finished
 from planning.costs.machine import CaseRates
 from planning.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from planning.json_fields import as_json
 from planning.overview import reference_configuration
 from planning.plan import ChannelPlan, Plan
 from planning.planner import make_plan
@@ -155,7 +156,8 @@ def _overhead_s(folder: Path) -> float:
 
     def both() -> None:
         check_case(case, 1, LabelMap(tuple(range(_CLASSES))))
-        measure_case(case.name, image, label, _SPACING_MM, _CLASSES)
+        measured = measure_case(case.name, image, label, _SPACING_MM, _CLASSES)
+        write_json(folder / "measured.json", as_json(measured))
         read_image(case.image_paths)
         read_label(_label_path(case))
         prepared = preprocess_case(image, label, _SPACING_MM, plan, plan.configurations["3d"])
