@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from msseg.data.store import write_case
+from msseg.training import loop
 from msseg.training.job import TrainingJob
 from msseg.training.recipes import Recipe
 from planning.plan import Configuration, Plan
@@ -26,6 +27,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def pictures() -> None:
+    """Asked for by a test that looks at the curves' picture."""
+
+
+@pytest.fixture(autouse=True)
+def no_other_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing one takes as long as a training of a few steps."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr(loop, "draw_curves", lambda _folder: None)
 
 
 @pytest.fixture

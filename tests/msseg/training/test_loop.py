@@ -69,7 +69,7 @@ def events(folder: Path, kind: str) -> list[dict]:
     return [entry for entry in read_log(folder / "log.jsonl") if entry["event"] == kind]
 
 
-def test_training_learns_and_leaves_its_files(make_job: MakeJob, recipe):
+def test_training_learns_and_leaves_its_files(make_job: MakeJob, recipe, pictures):
     job = make_job(recipe=replace(recipe, epochs=8, steps_per_epoch=8))
     result = train_fold(job, make_segment, report=silent)
     assert (result.ended, result.steps, result.epochs, result.complete) == ("epochs", 64, 8, True)
