@@ -12,16 +12,25 @@ CURVES = "curves.png"
 
 
 def draw_curves(folder: Path) -> Path | None:
-    """Draw `folder`/curves.png from `folder`/log.jsonl; None where no epoch has been logged yet."""
+    """Draw `folder`/curves.png from `folder`/log.jsonl; None where no epoch is logged yet, or matplotlib is missing."""
     entries = read_log(folder / LOG)
     epochs = latest_by_step(entries, "epoch")
-    if not epochs:
+    if not epochs or not _can_draw():
         return None
     labels: list[str] = next((entry["labels"][1:] for entry in entries if entry["event"] in ("start", "resume")), [])
     path = folder / CURVES
     with atomic_path(path) as temporary:
         _draw(temporary, epochs, latest_by_step(entries, "validation"), labels)
     return path
+
+
+def _can_draw() -> bool:
+    """A training is worth more than its picture, which can be drawn later."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def _draw(path: Path, epochs: list[dict[str, Any]], validations: list[dict[str, Any]], labels: list[str]) -> None:
