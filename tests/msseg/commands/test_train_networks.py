@@ -27,8 +27,9 @@ QUICK = ("base_features=4", "batch_size=2", "epochs=1", "steps_per_epoch=1", "va
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch) -> Iterator[None]:
-    """One thread, and batches made where they are needed: starting a process takes longer than all of it here."""
+    """One thread, batches made where they are needed, and no picture: each would take longer than all else here."""
     monkeypatch.setattr(loop, "_batch_workers", lambda _job: 0)
+    monkeypatch.setattr(loop, "draw_curves", lambda _folder: None)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

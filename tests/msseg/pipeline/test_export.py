@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,21 @@ from planning.plan import Configuration, Plan
 from planning.weights import uniform_weights
 
 TASK = "Task05_Boxes"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def translations_read_once() -> Iterator[None]:
+    """PyTorch reads its table of translations from source for each export, a third of the time; here it is kept.
+
+    The place is private: where another version has it elsewhere, exports only take longer.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            registry = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+            patch.setattr(registry, "from_torchlib", staticmethod(functools.cache(registry.from_torchlib)))
+        except (ImportError, AttributeError):
+            pass
+        yield
 
 
 @pytest.fixture
