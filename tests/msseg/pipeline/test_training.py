@@ -10,6 +10,8 @@ from msseg.data.image import write_image, write_label
 from msseg.errors import DatasetError, PlanError
 from msseg.files import read_json, write_json
 from msseg.folders import Task, find_task
+from msseg.inference.speeds import measured_speeds
+from msseg.pipeline import validation
 from msseg.pipeline.planning import PlanningOptions, load_plan, plan_and_preprocess
 from msseg.pipeline.prediction import load_predictor
 from msseg.pipeline.training import TrainingOptions, TrainingReport, plan_for_network, prepared_cases, train
@@ -47,12 +49,16 @@ def root_of(task: Task):
     return task.preprocessed.parent.parent
 
 
-def test_another_configuration_is_prepared_trained_validated_and_predicted(task):
+def test_another_configuration_is_prepared_trained_validated_and_predicted(task, monkeypatch):
+    monkeypatch.setattr(validation, "SHARE_OF_TRAINING", 1000.0)  # a tenth of so short a training would measure nothing
     options = TrainingOptions(configuration="2d", recipe="budget", epochs=1)
     report = train(TASK, 0, root_of(task), options, device="cpu", workers=1)
     assert report.complete and report.validation is not None
     assert report.model.name == "2d_plain_unet"
     assert report.validation.mean_foreground["dice"] > 0.7
+    exact = measured_speeds(report.model)["exact"]
+    assert exact.cases == len(report.validation.cases) == 1
+    assert exact.dice == pytest.approx(report.validation.mean_foreground["dice"], abs=0.01)
     predictor = load_predictor(report.model, device="cpu")
     assert predictor.model.configuration.dimensions == 2
     label = predictor.predict_array(np.zeros((2, 4, 9, 40), np.float32), (3.0, 1.0, 1.0))

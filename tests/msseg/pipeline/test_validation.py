@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from msseg.data.labels import LabelMap
 from msseg.errors import DatasetError
 from msseg.evaluation.pairs import Pair
 from msseg.inference.predictor import PredictionOptions
+from msseg.pipeline import validation
 from msseg.pipeline.validation import CANDIDATES, choose_postprocessing, keep_outputs_of
 from msseg.postprocessing.rules import read_rules
 
@@ -66,3 +68,10 @@ def test_segmentations_of_other_weights_or_options_are_not_kept(tmp_path, weight
     checkpoint.write_bytes(weights)
     keep_outputs_of(checkpoint, output, options)
     assert not (output / "a.nii.gz").exists()
+
+
+@pytest.mark.parametrize(("budget_s", "expected_s"), [(None, 100.0), (2000.0, 100.0), (1100.0, 69.0), (1020.0, -11.0)])
+def test_presets_are_measured_in_a_tenth_of_the_training_and_within_its_budget(monkeypatch, budget_s, expected_s):
+    monkeypatch.setattr(validation.time, "monotonic", lambda: 130.0)
+    job = SimpleNamespace(budget_s=budget_s)  # trained 1000 s, then validated 30 s; one second is kept for the end
+    assert validation._for_speeds_s(job, 1000.0, start=100.0) == expected_s
