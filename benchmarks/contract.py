@@ -20,6 +20,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from msseg.data.image import read_label, write_label
 from msseg.machine import measured_machine
 from msseg.machine.watch import tree_bytes
 from msseg.pipeline.explain_evaluation import explain_evaluation
@@ -81,14 +84,22 @@ def run(command: str, arguments: Sequence[str], log: Path) -> Taken:
     if process.returncode:
         print(log.read_text()[-2000:], file=sys.stderr)
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Taken(wall_s, usage.ru_utime + usage.ru_stime, max(peak[0], usage.ru_maxrss * 1024))
+    return Taken(wall_s, usage.ru_utime + usage.ru_stime, peak[0])
 
 
 def _watch(pid: int, ended: threading.Event, peak: list[int]) -> None:
     """The sum over the processes counts what they share once; what others on the machine share with them is not seen
     in it, so that the largest process by itself is looked at too."""
     while not ended.wait(_SECONDS_BETWEEN_LOOKS):
-        peak[0] = max(peak[0], tree_bytes(pid))
+        peak[0] = max(peak[0], tree_bytes(pid), _most_resident_bytes(pid))
+
+
+def _most_resident_bytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def prepare(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
@@ -133,11 +144,14 @@ def predict(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
 
 
 def evaluate(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
-    """The reference labels against themselves, moved by nothing: the least that surfaces take; and all the reading."""
-    labels = contract.data / "labelsTr"
+    """The reference labels against themselves moved by a voxel, so that all surfaces lie apart."""
+    labels, moved = contract.data / "labelsTr", contract.work / "moved"
+    for path in labels.iterdir():
+        label, geometry = read_label(path)
+        write_label(moved / path.name, np.roll(label, 1, axis=1), geometry)
     output = contract.work / "evaluation.json"
-    estimate = explain_evaluation(labels, labels, machine, workers=contract.workers)
-    arguments = ["-p", str(labels), "-r", str(labels), "-o", str(output), *contract.common()]
+    estimate = explain_evaluation(moved, labels, machine, workers=contract.workers)
+    arguments = ["-p", str(moved), "-r", str(labels), "-o", str(output), *contract.common()]
     return estimate, run("msseg_evaluate", arguments, contract.work / "evaluate.log")
 
 

@@ -149,7 +149,7 @@ def _patch_validation_s(work: TrainingWork, machine: Machine) -> float:
 
 
 def training_bytes(work: TrainingWork, machine: Machine) -> int:
-    """Main memory of the trainer and the process that makes its batches, or of the validation where that is more."""
+    """Main memory of the trainer, of what makes its batches, and of the validation."""
     resident = machine.processes["train"].resident_bytes
     batch = (SINGLE_BYTES + _LABEL_BYTES / work.in_channels) * work.batch_values
     making = _BATCH_COPIES * batch
@@ -160,7 +160,10 @@ def training_bytes(work: TrainingWork, machine: Machine) -> int:
     )
     waiting = _BATCHES_AHEAD * max(1, work.batch_workers) * batch
     step = 0 if work.device == "cuda" else _step_bytes(work, SINGLE_BYTES)
-    return round(max(resident + step + workers + waiting, resident + work.validation_bytes))
+    if work.device == "cuda":
+        return round(resident + max(workers + waiting, work.validation_bytes))
+    # The allocator keeps what training frees, in pieces that the validation's tensors seldom fit.
+    return round(resident + step + workers + waiting + work.validation_bytes)
 
 
 def _device_bytes(work: TrainingWork, machine: Machine) -> int:
