@@ -184,7 +184,7 @@ class _ReadAhead:
 
 def _read(predictor: Predictor, case: Case) -> _Read:
     image, geometry = read_image(case.image_paths)
-    return _Read(case, geometry, predictor.prepare(image, geometry.spacing_mm))
+    return _Read(case, geometry, predictor.prepare(image, geometry.spacing_mm, overwrite=True))
 
 
 def _finish(predictor: Predictor, read: _Read, classes: np.ndarray, path: Path) -> Path:

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from planning.counting import parameters
+from planning.plan import Configuration
+
 SINGLE_BYTES, HALF_BYTES = 4, 2
+# Voxels of input that go through the network at once on a CPU: see `sliding_window`.
+CPU_VOXELS_AT_ONCE = 1 << 17
+# What the process holds before the first case: torch and what else is imported. Measured.
+PROCESS_BYTES = 235 * 10**6
+# Feature maps of the first level's width that are alive at once, and what convolutions hold transformed. Measured with
+# plain U-Nets of 32 features: a peak of 200 MB on a patch of 40 × 56 × 40, of 1294 MB on one of 64 × 128 × 112.
+_FULL_MAPS = 9.7
+_TRANSFORM_BYTES = 57 * 10**6
+# Winograd's filters, kept beside the weights that they are made of, as a share of all weights.
+_TRANSFORMED_FILTERS = 1.6
 # A slab of scores of one class, resampled, the best so far and their comparison.
 _SLAB_BYTES = 64 << 20
 
@@ -43,6 +57,43 @@ def case_bytes(
     label_bytes = 1 if num_classes <= 256 else 2
     labels = math.prod(new_shape) * label_bytes
     return rolling_bytes(num_classes, shape, patch, value_bytes) + answers + labels + _SLAB_BYTES
+
+
+def prediction_bytes(
+    configuration: Configuration,
+    num_classes: int,
+    prepared_shape: Sequence[int],
+    image_shape: Sequence[int],
+    max_bytes: int | None = None,
+    in_channels: int = 1,
+    folds: int = 1,
+) -> int:
+    """Predicted peak of a process that segments one case on the CPU, from shapes (z, y, x) alone.
+
+    The image as read counts too: on a CPU the process keeps what it frees. Where `max_bytes` does not hold the scores
+    they count in half precision.
+    """
+    patch = (1,) * (3 - configuration.dimensions) + configuration.patch_size
+    batch_size = max(1, CPU_VOXELS_AT_ONCE // math.prod(patch))
+    needs = partial(case_bytes, num_classes, prepared_shape, patch, image_shape, batch_size)
+    scores = needs(SINGLE_BYTES)
+    if max_bytes is not None and scores > max_bytes:
+        scores = needs(HALF_BYTES)
+    voxel_bytes = in_channels * SINGLE_BYTES
+    images = voxel_bytes * (math.prod(prepared_shape) + math.prod(image_shape))
+    weights = folds * SINGLE_BYTES * parameters(configuration, in_channels, num_classes)
+    network = round((1 + _TRANSFORMED_FILTERS) * weights) + forward_bytes(configuration, batch_size, in_channels)
+    return PROCESS_BYTES + images + scores + network
+
+
+def forward_bytes(configuration: Configuration, batch_size: int, in_channels: int) -> int:
+    """Bytes that live at once while a batch of patches passes a U-Net on the CPU, without weights and answer.
+
+    The blocks at full resolution are where they are most.
+    """
+    voxels = batch_size * math.prod(configuration.patch_size)
+    values = voxels * (_FULL_MAPS * configuration.features[0] + in_channels)
+    return round(SINGLE_BYTES * values) + _TRANSFORM_BYTES
 
 
 def free_bytes() -> int | None:

@@ -61,7 +61,9 @@ class Passes:
     @contextlib.contextmanager
     def session(self, device: torch.device) -> Iterator[None]:
         """Without gradients; weights that the first pass casts to less precision are kept for all passes in here."""
-        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        casts = autocast_dtype(device) is not None  # else there is nothing to keep, or no autocast on this device
+        outer = torch.autocast(device.type, enabled=False) if casts else contextlib.nullcontext()
+        with torch.inference_mode(), outer:
             yield
 
     def forget(self) -> None:

@@ -70,11 +70,15 @@ class Predictor:
         """
         return self.segment(self.prepare(image_czyx, spacing_mm))
 
-    def prepare(self, image_czyx: np.ndarray, spacing_mm: Sequence[float]) -> PreparedCase:
-        """The image as the networks see it, and the way back. Raises DatasetError as `predict_array` does."""
+    def prepare(self, image_czyx: np.ndarray, spacing_mm: Sequence[float], overwrite: bool = False) -> PreparedCase:
+        """The image as the networks see it, and the way back. Raises DatasetError as `predict_array` does.
+
+        With `overwrite`, a float32 image is worked on in its own memory.
+        """
         channels = [channel.name for channel in self.model.plan.channels]
         _check_image(image_czyx, channels)
-        return preprocess_case(image_czyx, None, spacing_mm, self.model.plan, self.model.configuration)
+        plan, configuration = self.model.plan, self.model.configuration
+        return preprocess_case(image_czyx, None, spacing_mm, plan, configuration, overwrite=overwrite)
 
     def segment(self, prepared: PreparedCase, on_batch: OnBatch | None = None) -> np.ndarray:
         """The label map on the image's own grid; `on_batch(done, total)` counts forward passes.
@@ -185,7 +189,8 @@ def only_seen(labels: np.ndarray, seen_classes: torch.Tensor) -> np.ndarray:
 
 
 def _check_finite(logits: torch.Tensor) -> None:
-    if not all(torch.isfinite(end) for end in torch.aminmax(logits)):  # no copy, as isfinite of all would make
+    # Class by class: of a slab, which is a view, torch would make a copy first.
+    if not all(torch.isfinite(end) for scores in logits for end in torch.aminmax(scores)):
         raise CheckpointError(
             "the networks' scores are not finite; expected numbers. The training has diverged, or the image's "
             "values lie far outside those of the training cases: look at both."

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from msseg.inference.answers import Network, rule_out
+from msseg.inference.memory import CPU_VOXELS_AT_ONCE
 from msseg.inference.mirrors import Mirror, mirrored_axes
 from msseg.inference.passes import Passes
 from msseg.inference.placement import Placement, first_that_fits, placements
@@ -18,7 +19,7 @@ from planning.plan import Configuration
 
 # Voxels of input that go through the network at once. On a CPU one patch already fills the cores and further ones
 # only leave the cache; on a GPU a patch of the largest usual size (128³) is taken eight-fold, as its mirrors.
-_VOXELS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 24, "mps": 1 << 21}
+_VOXELS_AT_ONCE = {"cpu": CPU_VOXELS_AT_ONCE, "cuda": 1 << 24, "mps": 1 << 21}
 
 
 def predict_logits(
