@@ -43,7 +43,7 @@ def draw(points: Sequence[dict[str, Any]], floors: Mapping[str, float], path: Pa
         figure.supxlabel("size, times the smallest of its sweep")
         for row in range(4):
             axes[row, 0].set_ylabel(("seconds of one core (workers: of the clock)", "peak memory, MB")[row % 2])
-        figure.savefig(path, dpi=80)
+        figure.savefig(path, dpi=75)
         plt.close(figure)
     return path
 
