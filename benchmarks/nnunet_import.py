@@ -2,11 +2,12 @@
 
     python nnunet_import.py data VOLUMES WORK               two raw data sets: a CT of 61 organs, a heart MR
     NNUNET_PYTHON nnunet_import.py train WORK MODEL         train a model of MODELS shortly, with nnU-Net's own trainer
-    python nnunet_import.py compare MODEL_DIR IMAGES OUT --nnunet NNUNET_PYTHON [--folds 0] [--json FILE]
+    python nnunet_import.py compare MODEL_DIR IMAGES OUT --nnunet NNUNET_PYTHON [--folds 0] [--float32]
 
 `data` and `compare` run in this project's environment, `train` in the one that nnU-Net is installed in, whose python
 `compare` takes. `compare` imports the model and predicts with all mirrors by both. It prints the share of equal voxels
-of each case, and exits with 1 where a case has less than 99.9 %.
+of each case, and exits with 1 where a case has less than 99.9 %. nnU-Net adds scores up in half precision; `--float32`
+lets it do so in single precision, as ours does, which tells near ties from mistakes.
 """
 
 from __future__ import annotations
@@ -128,24 +129,41 @@ def train(work: Path, model: str) -> None:
     trainer.run_training()
 
 
-def predict(model_dir: Path, images: Path, out: Path, folds: list[str]) -> None:
+def predict(model_dir: Path, images: Path, out: Path, folds: list[str], float32: bool) -> None:
     """Segment a folder by nnU-Net's predictor with its defaults, as `nnUNetv2_predict -npp 0 -nps 0 -device cpu`."""
     import torch
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.inference import predict_from_raw_data as inference
 
-    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    if float32:
+        _sum_in_float32(inference)
+    predictor = inference.nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(model_dir), folds)
     out.mkdir(parents=True)
     predictor.predict_from_files_sequential(str(images), str(out))
 
 
-def compare(model_dir: Path, images: Path, out: Path, nnunet: Path, folds: list[str]) -> dict[str, dict[str, float]]:
+def _sum_in_float32(inference: Any) -> None:
+    """Make nnU-Net's sliding window add up scores and weights in float32, where its code says half."""
+    import torch
+
+    in_half = inference.compute_gaussian
+
+    def gaussian(*arguments: Any, **options: Any) -> torch.Tensor:
+        return in_half(*arguments, **{**options, "dtype": torch.float32})
+
+    gaussian.cache_clear = in_half.cache_clear
+    inference.compute_gaussian, torch.half = gaussian, torch.float32
+
+
+def compare(
+    model_dir: Path, images: Path, out: Path, nnunet: Path, folds: list[str], float32: bool = False
+) -> dict[str, dict[str, float]]:
     """For each case the share of equal voxels, of all and of those that either calls foreground."""
     ours = out / "model"
     _ours("import_nnunet", model_dir, "-o", ours, "--folds", *folds)
     for place in ("theirs", "ours"):
         shutil.rmtree(out / place, ignore_errors=True)
-    theirs = [nnunet, __file__, "predict", model_dir, images, out / "theirs", *folds]
+    theirs = [nnunet, __file__, "predict", model_dir, images, out / "theirs", *folds, *["--float32"] * float32]
     environment = {**os.environ, **dict.fromkeys(ROOMS, os.devnull)}
     subprocess.run(list(map(str, theirs)), check=True, env=environment, stdout=subprocess.DEVNULL)
     _ours("predict", "-i", images, "-o", out / "ours", "-m", ours, "--device", "cpu", "--no-postprocessing")
@@ -192,6 +210,8 @@ def main() -> int:
     for name in ("model_dir", "images", "out"):
         peer.add_argument(name, type=Path)
     peer.add_argument("folds", nargs="+")
+    for parser_of in (check, peer):
+        parser_of.add_argument("--float32", action="store_true", help="nnU-Net adds scores up in single precision")
     return VERBS[(arguments := parser.parse_args()).verb](arguments)
 
 
@@ -206,12 +226,13 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    predict(arguments.model_dir, arguments.images, arguments.out, arguments.folds)
+    predict(arguments.model_dir, arguments.images, arguments.out, arguments.folds, arguments.float32)
     return 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    found = compare(arguments.model_dir, arguments.images, arguments.out, arguments.nnunet, arguments.folds)
+    places = arguments.model_dir, arguments.images, arguments.out, arguments.nnunet
+    found = compare(*places, arguments.folds, arguments.float32)
     for name, one in found.items():
         print(f"{name}: {one['equal']:.5%} equal, {one['equal_in_foreground']:.4%} of the foreground, {one}")
     if arguments.json:
