@@ -9,6 +9,8 @@ TORCH  ?= torch
 DATA   ?= ../shared/data
 NNUNET ?= nnunet/bin/python
 BENCH  ?=
+# How many processes share the tests, file by file.
+JOBS   ?= 2
 BIN    := $(VENV)/bin
 # A change of the metadata or of the chosen torch installs again.
 STAMP   = $(VENV)/.installed-$(subst :,_,$(subst /,_,$(subst =,_,$(subst $() ,_,$(TORCH)))))
@@ -18,8 +20,9 @@ STAMP   = $(VENV)/.installed-$(subst :,_,$(subst /,_,$(subst =,_,$(subst $() ,_,
 demo: $(STAMP)
 	$(BIN)/msseg_demo
 
+# The tests' arrays are so small that a second thread only waits for the first; a second process does not.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
