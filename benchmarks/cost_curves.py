@@ -169,7 +169,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two points of every sweep, nothing kept: whether it runs")
     arguments = parser.parse_args()
     kept = json.loads(arguments.points.read_text()) if arguments.points.exists() and not arguments.quick else {}
-    points, floors = kept.get("points", []), kept.get("floors") or measured_floors()
+    points, floors = kept.get("points", []), kept.get("floors")
+    if floors is None or not (arguments.draw or arguments.only):
+        floors = measured_floors()
     for sweep in [] if arguments.draw else asked_for(SWEEPS, arguments.only, arguments.swept):
         print(f"{sweep.stage} against {sweep.swept}", file=sys.stderr, flush=True)
         fresh = list(measure_sweep(replace(sweep, values=sweep.values[:2]) if arguments.quick else sweep))
