@@ -1,5 +1,11 @@
-"""The whole line on a tiny task, through the real commands, each in a process of its own."""
+"""The whole line on a tiny task, through the real commands: each in a process of its own, once.
 
+What else they should do is asked of them in this process: a start takes seconds.
+"""
+
+import contextlib
+import importlib
+import io
 import json
 import signal
 import subprocess
@@ -59,6 +65,14 @@ def command(name, *arguments, expected=0):
     return done.stdout
 
 
+def called(name, *arguments, expected=0):
+    """Call a command in this process; its standard output."""
+    main = importlib.import_module(f"msseg.commands.{name}").main
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert main([str(argument) for argument in arguments]) == expected
+    return said.getvalue()
+
+
 @pytest.fixture(scope="module")
 def trained(root):
     """The root after planning, preprocessing and one short training."""
@@ -67,21 +81,25 @@ def trained(root):
     return root
 
 
-def test_the_line_learns_and_scores_its_own_predictions(trained, tmp_path):
-    images, references = trained / "raw" / TASK / "imagesTs", trained / "raw" / TASK / "labelsTs"
-    command("predict", "-i", images, "-o", tmp_path, "--root", trained, "--device", "cpu")
-    table = command("evaluate", "-p", tmp_path, "-r", references)
-    result = json.loads((tmp_path / "evaluation.json").read_text())
+@pytest.fixture(scope="module")
+def predicted(trained, tmp_path_factory):
+    """The folder of the test images' segmentations."""
+    folder = tmp_path_factory.mktemp("predicted")
+    command("predict", "-i", trained / "raw" / TASK / "imagesTs", "-o", folder, "--root", trained, "--device", "cpu")
+    return folder
+
+
+def test_the_line_learns_and_scores_its_own_predictions(trained, predicted):
+    table = command("evaluate", "-p", predicted, "-r", trained / "raw" / TASK / "labelsTs")
+    result = json.loads((predicted / "evaluation.json").read_text())
     assert len(result["cases"]) == TEST_CASES
     assert result["mean_foreground"]["dice"] > 0.7
     assert "shell" in table
-    assert (tmp_path / "evaluation.csv").read_text().startswith("case,label,dice")
+    assert (predicted / "evaluation.csv").read_text().startswith("case,label,dice")
 
 
-def test_outputs_have_the_data_sets_own_values_and_the_images_grid(trained, tmp_path):
-    images = trained / "raw" / TASK / "imagesTs"
-    command("predict", "-i", images, "-o", tmp_path, "--root", trained, "--device", "cpu", "--no-mirroring")
-    label, geometry = read_label(tmp_path / "ball_6.nii.gz")
+def test_outputs_have_the_data_sets_own_values_and_the_images_grid(predicted):
+    label, geometry = read_label(predicted / "ball_6.nii.gz")
     assert set(np.unique(label)) <= {0, 7, 9}
     assert geometry.spacing_mm == (1.5, 1.0, 1.0)
     assert geometry.origin_mm == (-10.0, 5.0, 30.0)
@@ -97,12 +115,13 @@ def test_a_fold_leaves_checkpoint_log_curves_and_validation(trained):
 
 
 def test_planning_again_keeps_every_case(trained):
-    assert "0 cases preprocessed, 6 kept" in command("plan_and_preprocess", TASK, "--root", trained, "--memory", "1GB")
+    arguments = [TASK, "--root", trained, "--memory", "1GB", "--workers", 1]
+    assert "0 cases preprocessed, 6 kept" in called("plan_and_preprocess", *arguments)
 
 
 def test_training_again_says_that_it_is_complete(trained):
     arguments = [TASK, "0", "--root", trained, "--epochs", 1, "--recipe", "budget", "--device", "cpu"]
-    assert "trained (epochs, 50 steps)" in command("train", *arguments)
+    assert "trained (epochs, 50 steps)" in called("train", *arguments, "--workers", 1)
 
 
 def test_a_plan_edited_by_hand_is_honoured_and_a_contradiction_refused(trained):
@@ -112,11 +131,11 @@ def test_a_plan_edited_by_hand_is_honoured_and_a_contradiction_refused(trained):
         plan = json.loads(before)
         plan["configurations"]["3d"]["batch_size"] = 3
         path.write_text(json.dumps(plan))
-        command("plan_and_preprocess", TASK, "--root", trained, "--memory", "1GB")
+        called("plan_and_preprocess", TASK, "--root", trained, "--memory", "1GB", "--workers", 1)
         assert json.loads(path.read_text())["configurations"]["3d"]["batch_size"] == 3
         plan["configurations"]["3d"]["patch_size"] = [15, 16, 16]
         path.write_text(json.dumps(plan))
-        command("plan_and_preprocess", TASK, "--root", trained, expected=1)
+        called("plan_and_preprocess", TASK, "--root", trained, "--workers", 1, expected=1)
     finally:
         path.write_text(before)
 
@@ -128,7 +147,7 @@ def test_a_broken_image_is_reported_and_harms_no_other(trained, tmp_path):
     (images / "good_0000.nii.gz").write_bytes(source.read_bytes())
     (images / "pointer_0000.nii.gz").write_text("version https://git-lfs.github.com/spec/v1\n")
     arguments = ["-i", images, "-o", tmp_path / "out", "--root", trained, "--device", "cpu", "--no-mirroring"]
-    said = command("predict", *arguments, expected=1)
+    said = called("predict", *arguments, expected=1)
     assert "failed: pointer" in said
     assert (tmp_path / "out" / "good.nii.gz").is_file()
     assert not (tmp_path / "out" / "pointer.nii.gz").exists()
@@ -143,10 +162,11 @@ def test_check_only_names_every_problem_and_fails(root, tmp_path):
     (raw / "dataset.json").write_bytes((root / "raw" / TASK / "dataset.json").read_bytes())
     (raw / "labelsTr" / "ball_0.nii.gz").unlink()
     (raw / "imagesTr" / "ball_1_0000.nii.gz").write_bytes(b"")
-    said = command("plan_and_preprocess", TASK, "--root", tmp_path, "--check-only", expected=1)
+    arguments = [TASK, "--root", tmp_path, "--workers", 1]
+    said = called("plan_and_preprocess", *arguments, "--check-only", expected=1)
     assert "ball_0" in said
     assert "ball_1" in said
-    skipped = command("plan_and_preprocess", TASK, "--root", tmp_path, "--memory", "1GB", "--skip-broken")
+    skipped = called("plan_and_preprocess", *arguments, "--memory", "1GB", "--skip-broken")
     assert "left out as broken: ball_1" in skipped or "left out as broken: ball_0, ball_1" in skipped
 
 
