@@ -95,11 +95,11 @@ def test_a_float32_cpu_has_nothing_to_try_and_a_measurement_is_made_once(make_jo
     network = build_network(configuration, 1, 3)
     lines: list[str] = []
     if probing.unmeasured_plan(job.device).dtype is None:
-        assert step_plan_for(job, configuration, network, lines.append) == (StepPlan(), {})
-    monkeypatch.setattr(probing, "_trials", lambda job, base: [("fused", True)])
-    monkeypatch.setattr(probing, "_seconds", lambda job, network, shape, plan: 0.5 if plan.fused else 1.0)
+        assert step_plan_for(job, configuration, network, lines.append) == (StepPlan(fused=True), {})
+    monkeypatch.setattr(probing, "_trials", lambda job, base: [("channels_last", True)])
+    monkeypatch.setattr(probing, "_seconds", lambda job, network, shape, plan: 0.5 if plan.channels_last else 1.0)
     plan, said = step_plan_for(job, configuration, network, lines.append)
-    assert (plan.fused, said["measured"]) == (True, "now")
+    assert (plan.channels_last, said["measured"]) == (True, "now")
     monkeypatch.setattr(probing, "_seconds", None)
     again, said = step_plan_for(job, configuration, network, lines.append)
     assert (again, said["measured"]) == (plan, "before")
