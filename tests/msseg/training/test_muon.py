@@ -55,7 +55,8 @@ def test_a_kernel_steps_by_the_rate_along_the_orthogonal_direction():
     gradients(network)
     direction = orthogonalised((network.inside.weight.grad * (1 - 0.9 * 0.9)).flatten(1)).view_as(before)
     optimiser.step()
-    torch.testing.assert_close(network.inside.weight.detach(), before * (1 - 0.05 * 0.1) - 0.05 * direction, rtol=1e-4, atol=1e-6)
+    expected = before * (1 - 0.05 * 0.1) - 0.05 * direction
+    torch.testing.assert_close(network.inside.weight.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_heads_norms_and_biases_take_adamw():
