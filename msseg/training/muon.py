@@ -91,17 +91,23 @@ class Muon(torch.optim.Optimizer):
 def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
     """Nearly U Vᵀ of the matrix U S Vᵀ (m, n), float32: its singular values all come to about 1 (0.7 to 1.2).
 
-    Times sqrt(m / n) where m > n, so that an output moves alike however many there are. Computed in bfloat16 on CUDA.
+    Times sqrt(m / n) where m > n, so that an output moves alike however many there are. Each iteration multiplies by a
+    polynomial of the Gram matrix, which it turns into another of the same size: so all are done on the small square
+    matrices, and the long one is multiplied once, for a third of the work at n = 9 m and a quarter at n = 27 m.
     """
-    wide = matrix if len(matrix) <= matrix.shape[1] else matrix.T
-    wide = wide.bfloat16() if matrix.is_cuda else wide
+    wide = matrix.float() if len(matrix) <= matrix.shape[1] else matrix.float().T
     wide = wide / (wide.norm() + _TINY)
+    gram = wide @ wide.T
+    factor = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     a, b, c = _COEFFICIENTS
     for _ in range(_ITERATIONS):
-        gram = wide @ wide.T
-        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
-    turned = wide if len(matrix) <= matrix.shape[1] else wide.T
-    return turned.float() * max(1.0, len(matrix) / matrix.shape[1]) ** 0.5
+        step = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        step.diagonal().add_(a)
+        factor = step @ factor
+        gram = step @ gram @ step
+    turned = factor @ wide
+    turned = turned if len(matrix) <= matrix.shape[1] else turned.T
+    return turned * max(1.0, len(matrix) / matrix.shape[1]) ** 0.5
 
 
 def _room(name: str, parameter: nn.Parameter) -> str:

@@ -12,6 +12,7 @@ from msseg.training.schedules import PlateauRule
 from planning.plan import Configuration
 
 _COLUMNS = 2  # the last axis of an array (z, y, x)
+_WIDTHS_BY = 8  # channels that a processor takes at once
 
 
 @dataclass(frozen=True)
@@ -215,8 +216,11 @@ MIRRORS: dict[str, Callable[[Configuration, Sequence[int]], tuple[int, ...]]] = 
 
 
 def scaled_features(planned: tuple[int, ...], base: int | None) -> tuple[int, ...]:
-    """The planned widths, or those that double from `base` up to the widest planned one."""
-    return planned if base is None else tuple(min(base * 2**level, max(planned)) for level in range(len(planned)))
+    """The planned widths, or those that double from `base` up to a widest one that is narrowed alike."""
+    if base is None:
+        return planned
+    widest = max(_WIDTHS_BY, round(max(planned) * base / planned[0] / _WIDTHS_BY) * _WIDTHS_BY)
+    return tuple(min(base * 2**level, max(base, widest)) for level in range(len(planned)))
 
 
 def _halving(configuration: Configuration) -> tuple[float, ...]:

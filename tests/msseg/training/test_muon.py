@@ -39,6 +39,15 @@ def test_singular_values_come_to_about_one_and_directions_stay(shape):
     assert torch.nn.functional.cosine_similarity(turned.flatten(), (left @ right).flatten(), dim=0) > 0.95
 
 
+def test_iterating_on_the_gram_matrix_is_iterating_on_the_matrix():
+    matrix = torch.randn(12, 100, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    expected = matrix / matrix.norm()
+    for _ in range(5):
+        gram = expected @ expected.T
+        expected = 3.4445 * expected - 4.7750 * gram @ expected + 2.0315 * gram @ gram @ expected
+    torch.testing.assert_close(orthogonalised(matrix.float()), expected.float(), rtol=1e-4, atol=1e-5)
+
+
 def test_the_size_of_a_gradient_does_not_count():
     matrix = torch.randn(8, 30, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(orthogonalised(matrix), orthogonalised(1000 * matrix), rtol=1e-4, atol=1e-4)

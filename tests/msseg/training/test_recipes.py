@@ -56,7 +56,7 @@ def test_a_recipe_replaces_batch_size_and_width_of_the_plan_up_to_its_cap(plan, 
     row = replace(recipe, batch_size=5, base_features=16)
     used = configured(planned, row)
     assert used.batch_size == 5
-    assert used.features == (16, 32, 64, 128, 256, 320)
+    assert used.features == (16, 32, 64, 128, 168, 168)
     untouched = configured(planned, replace(recipe, batch_size=None, base_features=None))
     assert untouched == planned
 
