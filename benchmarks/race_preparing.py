@@ -57,8 +57,8 @@ def _preprocess(race: Race, dataset: str, options: list[str]) -> list[Figure]:
 def _differences(race: Race, dataset: str, case: str) -> list[Figure]:
     """How far our prepared arrays of a case are from nnU-Net's, in standard deviations of its image.
 
-    nnU-Net draws the foreground voxels that its normalisation rests on, we take all of them. So the images differ by a
-    factor and an offset too; `scaled alike` leaves those out.
+    nnU-Net draws the foreground voxels that its normalisation rests on, we take all of them: the images differ by a
+    factor and an offset for that.
     """
     from msseg.data.store import open_case
 
@@ -72,12 +72,9 @@ def _differences(race: Race, dataset: str, case: str) -> list[Figure]:
     if ours.image.shape != image.shape or ours.label is None:
         raise SystemExit(f"{case}: our grid is {ours.image.shape}, nnU-Net's {image.shape}; they cannot be compared.")
     apart = ours.image - image
-    scaled = np.polyval(np.polyfit(ours.image[..., ::7].ravel(), image[..., ::7].ravel(), 1), ours.image) - image
     return [
         Figure("images apart, root mean square", "std", float(np.sqrt(np.mean(apart**2)) / image.std())),
         Figure("images apart, at most", "std", float(np.abs(apart).max() / image.std())),
-        Figure("images apart, scaled alike, root mean square", "std", float(np.sqrt(np.mean(scaled**2)) / image.std())),
-        Figure("images apart, scaled alike, at most", "std", float(np.abs(scaled).max() / image.std())),
         Figure("labels equal", "of voxels", float(np.mean(ours.label == label))),
     ]
 

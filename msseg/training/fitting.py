@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from msseg.networks.build import build_network
 from msseg.training.probing import probe_step
@@ -42,27 +43,33 @@ def measured_seconds_per_step(
     device: torch.device,
     dtype: torch.dtype | None,
     clock: Callable[[], float],
+    make_optimiser: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
 ) -> float:
-    """Seconds that forward and backward of one batch take, after one to warm up; infinite where memory gives out."""
+    """Seconds that a step on one batch takes, after one to warm up; infinite where memory gives out.
+
+    A step is forward, backward and, where one is made, the optimiser's update, which in wide networks may be the most.
+    """
     try:
-        return _seconds_of_second_step(configuration, in_channels, num_classes, device, dtype, clock)
+        network = build_network(configuration, in_channels, num_classes).to(device).train()
+        optimiser = None if make_optimiser is None else make_optimiser(network)
+        batch = torch.zeros((configuration.batch_size, in_channels, *configuration.patch_size), device=device)
+        return _seconds_of_second_step(network, optimiser, batch, dtype, clock)
     except torch.cuda.OutOfMemoryError:
         return math.inf
 
 
 def _seconds_of_second_step(
-    configuration: Configuration,
-    in_channels: int,
-    num_classes: int,
-    device: torch.device,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer | None,
+    batch: torch.Tensor,
     dtype: torch.dtype | None,
     clock: Callable[[], float],
 ) -> float:
-    network = build_network(configuration, in_channels, num_classes).to(device).train()
-    batch = torch.zeros((configuration.batch_size, in_channels, *configuration.patch_size), device=device)
     seconds = 0.0
     for _ in range(2):
         start = clock()
         probe_step(network, batch, dtype)
+        if optimiser is not None:
+            optimiser.step()
         seconds = clock() - start
     return seconds

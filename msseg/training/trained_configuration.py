@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from msseg.errors import PlanError
 from msseg.training.fitting import fitted_width, measured_seconds_per_step
 from msseg.training.job import TrainingJob
 from msseg.training.recipes import configured, training_patch
+from msseg.training.step_plan import optimiser_of, unmeasured_plan
 from planning.memory import feature_voxels, level_shapes, training_bytes
 from planning.plan import Configuration
 
@@ -62,10 +64,13 @@ def _fitted(
     if job.budget_s is None or job.recipe.fitted_steps is None:
         return configuration
 
+    make_optimiser = functools.partial(optimiser_of, recipe=job.recipe, plan=unmeasured_plan(job.device))
+
     def seconds(candidate: Configuration) -> float:
         channels, classes = len(job.plan.channels), len(job.plan.labels)
         seen = replace(candidate, patch_size=training_patch(candidate, job.recipe))
-        return measured_seconds_per_step(seen, channels, classes, job.device, autocast_dtype(job.device), clock)
+        dtype = autocast_dtype(job.device)
+        return measured_seconds_per_step(seen, channels, classes, job.device, dtype, clock, make_optimiser)
 
     fitted = fitted_width(configuration, seconds, job.budget_s, job.recipe.fitted_steps)
     if fitted.features != configuration.features:
