@@ -20,7 +20,7 @@ from planning.recording.network import Recorder
 from planning.recording.tape import INT64_BYTES, SINGLE_BYTES, Memory, Tape
 
 # Values that an optimiser keeps for each parameter: the moving averages of the gradient and of its square; momentum.
-OPTIMISER_STATES: Final = {"adam": 2, "adamw": 2, "amsgrad": 3, "sgd": 1}
+OPTIMISER_STATES: Final = {"adam": 2, "adamw": 2, "amsgrad": 3, "muon": 1, "sgd": 1}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ _LEAST_TAPS = {"full": 15.0, "planar": 5.0, "strided": 1.1, "pointwise": 0.0}
 _ACCESSES = 3  # an operator without arithmetic reads two values and writes one, or reads one twice as large
 _BACKWARD_FACTOR = 3  # and again for the gradients on the way back
 _NORM_AND_ACTIVATION = 2  # which the convolutions' rates include
+# Muon (msseg/training/muon.py): two products with a kernel taken as a matrix, and three a turn with its Gram matrix.
+_MUON_TURNS, _MUON_LEAST = 5, 8
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,20 @@ def network_seconds(
     return NetworkSeconds(
         forward * _correction(arithmetic, width, "forward"), step * _correction(arithmetic, width, "step")
     )
+
+
+def muon_products(configuration: Configuration, in_channels: int, num_classes: int) -> int:
+    """Multiply-adds of making the step of every kernel orthogonal, whatever the batch; the first one, which Muon leaves
+    out, hardly counts."""
+    operators = _operators(configuration, in_channels, num_classes, training=False)
+    sides = [_matrix_sides(operator) for operator in operators if operator.products and operator.weights]
+    kernels = [sorted(pair) for pair in sides if min(pair) >= _MUON_LEAST]
+    return sum(2 * short**2 * long + 3 * _MUON_TURNS * short**3 for short, long in kernels)
+
+
+def _matrix_sides(operator: Operator) -> tuple[int, int]:
+    """The kernel's first axis and all others together: what is added up for a value, and how many sum it up so."""
+    return operator.products, operator.weights[0].count // operator.products
 
 
 def uncorrected_seconds(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from planning.costs.estimate import Estimate, Part, estimate_of
 from planning.costs.machine import Arithmetic, Machine
-from planning.costs.network import network_seconds
+from planning.costs.network import muon_products, network_seconds
 from planning.counting import parameters
 from planning.plan import Configuration
 from planning.recording.tape import SINGLE_BYTES
@@ -112,6 +112,9 @@ def step_seconds(work: TrainingWork, machine: Machine) -> StepSeconds:
     )
     count = parameters(work.configuration, work.in_channels, work.num_classes)
     network_s += _PASSES_OVER_PARAMETERS * SINGLE_BYTES * count / arithmetic.copy_bytes_per_s
+    if work.optimiser == "muon":
+        products = muon_products(work.configuration, work.in_channels, work.num_classes)
+        network_s += products / arithmetic.product_per_s
     if work.augment == "device" and work.device != "cpu":
         return _on_graphics_card(work, machine, arithmetic, network_s)
     rates = machine.cases

@@ -6,7 +6,7 @@ from planning.costs.cases import CaseSize
 from planning.costs.estimate import Part, estimate_of, in_sequence
 from planning.costs.evaluation import PairSize, evaluation_estimate
 from planning.costs.machine import Correction
-from planning.costs.network import kind_and_width, network_seconds, uncorrected_seconds
+from planning.costs.network import kind_and_width, muon_products, network_seconds, uncorrected_seconds
 from planning.costs.prediction import (
     RESERVED_BYTES,
     PredictedCase,
@@ -182,6 +182,19 @@ def test_wider_networks_and_larger_batches_take_longer(make_configuration, make_
     ]
     assert seconds == sorted(seconds)
     assert seconds[0] < seconds[-1]
+
+
+def test_muon_multiplies_every_kernel_by_its_gram_matrix(make_configuration, make_machine):
+    configuration = make_configuration(features=(8, 16))
+    encoder = [(8, 27), (8, 8 * 27), (16, 8 * 27), (16, 16 * 27)]
+    decoder = [(16, 8 * 8), (8, 16 * 27), (8, 8 * 27)]  # up by 2, then two convolutions; the head is none
+    products = sum(2 * m**2 * n + 15 * m**3 for m, n in encoder + decoder)
+    assert muon_products(configuration, 1, 2) == products
+    machine = make_machine()
+    seconds = [
+        step_seconds(training_work(configuration, optimiser=name), machine).network_s for name in ("sgd", "muon")
+    ]
+    assert seconds[1] - seconds[0] == pytest.approx(products / machine.cpu.product_per_s)
 
 
 def test_a_budget_takes_the_widest_network_of_which_enough_steps_fit(make_configuration, make_machine):
