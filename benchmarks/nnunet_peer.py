@@ -23,10 +23,9 @@ from statistics import median
 from typing import Any
 
 from measure import TreePeak
+from nnunet_plans import CONFIGURATION, PLANS, PlainNetwork, plans_of
 
 ROOMS = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
-CONFIGURATION = "3d_fullres"
-PLANS = "nnUNetPlans"
 _WARM_UP_STEPS = 2  # They fill caches, and wait for the augmentation workers to start.
 
 
@@ -157,8 +156,8 @@ def tiny(work: Path, dataset: str, num_classes: int, spacing_mm: list[float]) ->
 
     folder = model_folder(work, dataset)
     (folder / "fold_0").mkdir(parents=True, exist_ok=True)
-    described, plans = tiny_description(num_classes), tiny_plans(dataset, spacing_mm)
-    manager = PlansManager(plans)
+    described, planned = tiny_description(num_classes), tiny_plans(dataset, spacing_mm)
+    manager = PlansManager(planned)
     torch.manual_seed(0)
     network = nnUNetTrainer.build_network_architecture(
         manager, manager.get_configuration(CONFIGURATION), 1, num_classes, enable_deep_supervision=False
@@ -166,12 +165,12 @@ def tiny(work: Path, dataset: str, num_classes: int, spacing_mm: list[float]) ->
     checkpoint = {
         "network_weights": network.state_dict(),
         "trainer_name": "nnUNetTrainer",
-        "init_args": {"plans": plans, "configuration": CONFIGURATION, "fold": 0, "dataset_json": described},
+        "init_args": {"plans": planned, "configuration": CONFIGURATION, "fold": 0, "dataset_json": described},
         "inference_allowed_mirroring_axes": (0, 1, 2),
         "current_epoch": 0,
     }
     torch.save(checkpoint, folder / "fold_0" / "checkpoint_final.pth")
-    for name, value in (("dataset", described), ("plans", plans)):
+    for name, value in (("dataset", described), ("plans", planned)):
         (folder / f"{name}.json").write_text(json.dumps(value))
     return folder
 
@@ -184,68 +183,14 @@ def tiny_description(num_classes: int) -> dict[str, Any]:
 
 def tiny_plans(dataset: str, spacing_mm: list[float]) -> dict[str, Any]:
     """nnU-Net's plans for a CT at this spacing, with a network of two levels on patches of 64 × 128 × 128."""
-    resampling = {"order_z": 0, "force_separate_z": None}
-    configuration = {
-        "data_identifier": f"{PLANS}_{CONFIGURATION}",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
-        "patch_size": [64, 128, 128],
-        "median_image_size_in_voxels": [150.0, 400.0, 500.0],
-        "spacing": spacing_mm,
-        "normalization_schemes": ["CTNormalization"],
-        "use_mask_for_norm": [False],
-        "resampling_fn_data": "resample_data_or_seg_to_shape",
-        "resampling_fn_seg": "resample_data_or_seg_to_shape",
-        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-        "resampling_fn_data_kwargs": {"is_seg": False, "order": 3, **resampling},
-        "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, **resampling},
-        "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, **resampling},
-        "architecture": _tiny_architecture(),
-        "batch_dice": False,
-    }
+    network = PlainNetwork(
+        features=(4, 8), kernels=((1, 3, 3), (3, 3, 3)), strides=((1, 1, 1), (1, 2, 2)), encoder=(1, 1), decoder=(1,)
+    )
     intensities = {
         "max": 3000.0, "mean": 50.0, "median": 50.0, "min": -1024.0,
         "percentile_00_5": -500.0, "percentile_99_5": 500.0, "std": 200.0,
     }  # fmt: skip
-    return {
-        "dataset_name": dataset,
-        "plans_name": PLANS,
-        "original_median_spacing_after_transp": spacing_mm,
-        "original_median_shape_after_transp": [150, 400, 500],
-        "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": {CONFIGURATION: configuration},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {"0": intensities},
-    }
-
-
-def _tiny_architecture() -> dict[str, Any]:
-    sizes = {
-        "n_stages": 2,
-        "features_per_stage": [4, 8],
-        "kernel_sizes": [[1, 3, 3], [3, 3, 3]],
-        "strides": [[1, 1, 1], [1, 2, 2]],
-        "n_conv_per_stage": [1, 1],
-        "n_conv_per_stage_decoder": [1],
-    }
-    operators = {
-        "conv_op": "torch.nn.modules.conv.Conv3d",
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
-    return {
-        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-        "arch_kwargs": {**sizes, **operators},
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
+    return plans_of(dataset, network, (64, 128, 128), 2, spacing_mm, (150, 400, 500), intensities, "SimpleITKIO")
 
 
 def export(

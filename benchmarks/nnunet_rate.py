@@ -19,8 +19,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from nnunet_plans import CONFIGURATION, PLANS, PlainNetwork, plans_of
 
-_DATASET, _CONFIGURATION, _PLANS = "Dataset999_MadeUp", "3d_fullres", "nnUNetPlans"
+_DATASET = "Dataset999_MadeUp"
 _KINDS = {"F32": np.float32, "U8": np.uint8, "I16": np.int16, "I32": np.int32}
 
 
@@ -39,7 +40,7 @@ def write_data(store: Path, folder: Path, patch_size: list[int]) -> None:
     """The store's cases as nnU-Net keeps preprocessed ones, in one fold that trains on all of them."""
     from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 
-    cases = folder / f"{_PLANS}_{_CONFIGURATION}"
+    cases = folder / f"{PLANS}_{CONFIGURATION}"
     cases.mkdir(parents=True)
     names = sorted(path.stem for path in store.glob("*.safetensors"))
     for name in names:
@@ -78,7 +79,7 @@ def rate(folder: Path, request: dict[str, Any], device: str) -> dict[str, Any]:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
-    trainer = nnUNetTrainer(plans(request), _CONFIGURATION, 0, description(folder), torch.device(device))
+    trainer = nnUNetTrainer(requested_plans(request), CONFIGURATION, 0, description(folder), torch.device(device))
     steps = request["steps"]
     trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = (
         request["epochs"],
@@ -121,60 +122,17 @@ def description(folder: Path) -> dict[str, Any]:
     return value
 
 
-def plans(request: dict[str, Any]) -> dict[str, Any]:
-    """nnU-Net's plans with the requested network, patch and batch."""
+def requested_plans(request: dict[str, Any]) -> dict[str, Any]:
+    """nnU-Net's plans with the requested network, patch and batch, at 1 mm."""
     levels, patch = len(request["features"]), request["patch_size"]
-    resampling = {"order_z": 0, "force_separate_z": None}
-    orders = {"data": {"is_seg": False, "order": 3}, "seg": {"is_seg": True, "order": 1}}
-    orders["probabilities"] = {"is_seg": False, "order": 1}
-    configuration: dict[str, Any] = {
-        "data_identifier": f"{_PLANS}_{_CONFIGURATION}",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": request["batch_size"],
-        "patch_size": patch,
-        "median_image_size_in_voxels": patch,
-        "spacing": [1.0, 1.0, 1.0],
-        "normalization_schemes": ["ZScoreNormalization"],
-        "use_mask_for_norm": [False],
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": {
-                "n_stages": levels,
-                "features_per_stage": request["features"],
-                "conv_op": "torch.nn.modules.conv.Conv3d",
-                "kernel_sizes": [[3, 3, 3]] * levels,
-                "strides": [[1, 1, 1], *[[2, 2, 2]] * (levels - 1)],
-                "n_conv_per_stage": request["encoder"],
-                "n_conv_per_stage_decoder": request["decoder"],
-                "conv_bias": True,
-                "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-                "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-                "dropout_op": None,
-                "dropout_op_kwargs": None,
-                "nonlin": "torch.nn.LeakyReLU",
-                "nonlin_kwargs": {"inplace": True},
-            },
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
-        "batch_dice": False,
-    }
-    for name, order in orders.items():
-        configuration[f"resampling_fn_{name}"] = "resample_data_or_seg_to_shape"
-        configuration[f"resampling_fn_{name}_kwargs"] = {**order, **resampling}
-    return {
-        "dataset_name": _DATASET,
-        "plans_name": _PLANS,
-        "original_median_spacing_after_transp": [1.0, 1.0, 1.0],
-        "original_median_shape_after_transp": patch,
-        "image_reader_writer": "NibabelIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": {_CONFIGURATION: configuration},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {},
-        "continue_training": False,
-    }
+    network = PlainNetwork(
+        features=request["features"],
+        kernels=((3, 3, 3),) * levels,
+        strides=((1, 1, 1), *((2, 2, 2),) * (levels - 1)),
+        encoder=request["encoder"],
+        decoder=request["decoder"],
+    )
+    return plans_of(_DATASET, network, patch, request["batch_size"], (1.0, 1.0, 1.0), patch)
 
 
 if __name__ == "__main__":

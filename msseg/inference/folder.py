@@ -72,8 +72,8 @@ def predict_folder(
     An output is named by its case, with the ending of the image, and appears whole or not at all. Outputs that exist
     are skipped unless `overwrite`. A case that fails is reported and the others go on; `problems` are cases that
     failed before. `workers` threads read and prepare ahead, images of `ahead_bytes` at most, and as much may wait for
-    being written. When `stop()` turns true, the case in the network is
-    given up and those before it are still written. Raises DatasetError where an output would replace an input.
+    being written. When `stop()` turns true, the case in the network is given up and those before it are still
+    written. Raises DatasetError where an output would replace an input.
     """
     outputs = {case.name: output_path(case, output_folder) for case in cases}
     _refuse_to_replace_inputs(cases, outputs)
