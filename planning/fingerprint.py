@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from planning.errors import PlanError
+from planning.instances import InstancePlan, read_instances
 from planning.json_fields import (
     as_json,
     at_least,
@@ -21,6 +22,7 @@ from planning.json_fields import (
     mapping,
     not_negative,
     number,
+    optional,
     positive,
     record,
     refuse,
@@ -46,7 +48,11 @@ class IntensityStatistics:
 
 @dataclass(frozen=True)
 class CaseFingerprint:
-    """One training case; the per-class tuples start with class 1 (the background is not an object)."""
+    """One training case; the per-class tuples start with class 1 (the background is not an object).
+
+    `contrast` is how far the mean of the foreground lies above that of the background, in standard deviations of the
+    image, mean over the channels; measured in single slices that have both.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -55,11 +61,15 @@ class CaseFingerprint:
     voxels_per_class: tuple[int, ...] = ()
     components_per_class: tuple[int, ...] = ()
     object_sizes_mm3: tuple[tuple[float, ...], ...] = ()
+    contrast: float | None = None
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A data set as measured; `labels` maps names to the values in the files, background first."""
+    """A data set as measured; `labels` maps names to the values in the files, background first.
+
+    Where the files number objects, `instances` names them and `labels` has the levels to learn with their class indices.
+    """
 
     dataset_name: str
     channels: tuple[str, ...]
@@ -67,6 +77,7 @@ class Fingerprint:
     cases: tuple[CaseFingerprint, ...]
     intensities: tuple[IntensityStatistics, ...]
     relative_size_after_crop: float
+    instances: InstancePlan | None = None
 
 
 @dataclass(frozen=True)
@@ -205,6 +216,7 @@ _read_case = record(
         "voxels_per_class": sequence(at_least(0)),
         "components_per_class": sequence(at_least(0)),
         "object_sizes_mm3": sequence(sequence(not_negative)),
+        "contrast": optional(number),
     },
 )
 _read_intensities = record(
@@ -228,6 +240,7 @@ _read_fingerprint = record(
         "cases": sequence(_read_case),
         "intensities": sequence(_read_intensities),
         "relative_size_after_crop": positive,
+        "instances": read_instances,
     },
 )
 

@@ -68,6 +68,11 @@ def scalar(value: Any, place: str) -> str | int | float | bool | None:
     return value
 
 
+def optional(reader: Reader[T]) -> Reader[T | None]:
+    """A reader of null, or of what `reader` reads."""
+    return lambda value, place: None if value is None else reader(value, place)
+
+
 def positive(value: Any, place: str) -> float:
     """A finite number above 0."""
     if number(value, place) <= 0:

@@ -12,6 +12,7 @@ from typing import Any
 
 from planning.encoders import check_encoder
 from planning.errors import PlanError
+from planning.instances import InstancePlan, read_instances
 from planning.json_fields import (
     as_json,
     at_least,
@@ -34,6 +35,10 @@ from planning.rules import LABEL_ORDERS, NORMALISATION_SCHEMES, SPLINE_ORDERS
 from planning.topology import axis_factors
 
 PLAN_VERSION = 1
+# In what images may differ: in hue and stain, or in whether the foreground is brighter or darker than the background.
+VARIATIONS = ("colour", "polarity")
+# What lies around an image: 0, the mean of most normalised intensities, or its mirror image.
+PADDINGS = ("zeros", "mirror")
 # Weights typed by hand as .33, .33, .34 are meant; .5, .6 are not.
 _WEIGHT_SUM_TOLERANCE = 1e-3
 
@@ -58,6 +63,8 @@ class Configuration:
     `supervision_weights` weigh the loss at the network's heads, the one that predicts first, and sum to 1; fewer than
     there are heads leave the last heads out. `encoder_convolutions[i]` and `decoder_convolutions[i]` count level i's
     convolutions (blocks, where a block is residual). `network_options` replace single values of the network's row.
+    `variations` says in what the images differ, names of `VARIATIONS`, so that training may vary it too;
+    `image_padding` what lies around an image that a patch leaves, one of `PADDINGS`.
     """
 
     name: str
@@ -80,6 +87,8 @@ class Configuration:
     score_order: int
     mirror_axes: tuple[int, ...]
     network_options: Mapping[str, Any] = field(default_factory=dict)
+    variations: tuple[str, ...] = ()
+    image_padding: str = "zeros"
 
     @property
     def row(self) -> NetworkRow:
@@ -99,7 +108,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything later stages need to know; `labels` as in the fingerprint, class index = position."""
+    """Everything later stages need to know; `labels` and `instances` as in the fingerprint, class index = position."""
 
     dataset_name: str
     channels: tuple[ChannelPlan, ...]
@@ -111,6 +120,7 @@ class Plan:
     memory_bytes: int
     reasons: tuple[Reason, ...] = ()
     version: int = field(default=PLAN_VERSION)
+    instances: InstancePlan | None = None
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -175,6 +185,8 @@ _read_configuration = record(
         "score_order": _order,
         "mirror_axes": sequence(at_least(0)),
         "network_options": mapping(scalar),
+        "variations": sequence(one_of(*VARIATIONS)),
+        "image_padding": one_of(*PADDINGS),
     },
 )
 _read_reason = record(Reason, {"subject": text, "decision": text, "because": text, "source": text})
@@ -191,6 +203,7 @@ _read_plan = record(
         "default_configuration": text,
         "memory_bytes": at_least(1),
         "reasons": sequence(_read_reason),
+        "instances": read_instances,
     },
 )
 

@@ -13,10 +13,11 @@ from planning.errors import PlanError
 from planning.fingerprint import Fingerprint, class_volumes_mm3
 from planning.network_row import NetworkRow
 from planning.networks import PLAIN_UNET, network_row
-from planning.normalisation import plan_channel
-from planning.plan import ChannelPlan, Configuration, Plan, Reason, validate_plan
+from planning.normalisation import plan_channels
+from planning.plan import Configuration, Plan, Reason, validate_plan
 from planning.sizing import Size, Target, fit, low_resolution
 from planning.spacing import axis_order, median_new_shape, reorder, target_spacing
+from planning.variation import variations
 from planning.weights import SUPERVISION, class_weights, uniform_weights
 
 # What memory beyond the reference buys.
@@ -52,8 +53,8 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
     features = choice.measure(fingerprint, target)
     default = _default_configuration(features, budget)
     names = ["2d"] if planar or _encoder(budget) != OWN else ["3d", "2d"]
-    decided = [_configuration(name, target, budget, features) for name in names]
-    channels = _channels(fingerprint)
+    decided = [_configuration(name, target, budget, features, fingerprint) for name in names]
+    channels = plan_channels(fingerprint.channels, fingerprint.intensities, fingerprint.relative_size_after_crop)
     volumes = class_volumes_mm3(fingerprint)
     weights = uniform_weights(target.num_classes) if volumes is None else class_weights(volumes)
     why = [
@@ -74,6 +75,7 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
         default_configuration=default.decision,
         memory_bytes=_memory_bytes(budget),
         reasons=tuple(why),
+        instances=fingerprint.instances,
     )
     validate_plan(plan, "planner")
     return plan
@@ -87,12 +89,6 @@ def _checked(budget: Budget) -> Budget:
     if budget.memory_bytes is not None and budget.memory_bytes < 1:
         raise PlanError(f"memory: found {budget.memory_bytes} bytes, expected a size above 0.")
     return budget
-
-
-def _channels(fingerprint: Fingerprint) -> tuple[ChannelPlan, ...]:
-    kept = fingerprint.relative_size_after_crop
-    pairs = zip(fingerprint.channels, fingerprint.intensities, strict=True)
-    return tuple(plan_channel(name, statistics, kept) for name, statistics in pairs)
 
 
 def _encoder(budget: Budget) -> str:
@@ -131,7 +127,7 @@ def _target(fingerprint: Fingerprint) -> tuple[tuple[int, ...], Target]:
 
 
 def _configuration(
-    name: str, volume: Target, budget: Budget, features: choice.Features
+    name: str, volume: Target, budget: Budget, features: choice.Features, fingerprint: Fingerprint
 ) -> tuple[Configuration, list[Reason]]:
     """One configuration and its reasons; "2d" drops the first axis, the coarsest."""
     dimensions = 2 if name == "2d" else 3
@@ -164,8 +160,11 @@ def _configuration(
         score_order=rules.SCORE_ORDER,
         mirror_axes=tuple(range(dimensions)),
         network_options=dict(budget.options),
+        variations=variations(fingerprint),
+        image_padding="mirror" if volume.median_shape[0] == 1 else "zeros",
     )
-    return configuration, reasons.configuration(configuration, row, network, target, size, memory_bytes, budget.grow)
+    because = reasons.configuration(configuration, row, network, target, size, memory_bytes, budget.grow)
+    return configuration, [*because, reasons.variations(configuration, fingerprint), reasons.padding(configuration)]
 
 
 def _in_plane(volume: Target) -> Target:

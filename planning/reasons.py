@@ -14,6 +14,7 @@ from planning.network_row import NetworkRow
 from planning.plan import ChannelPlan, Configuration, Reason
 from planning.sizing import Size, Target, patch_batch
 from planning.spacing import anisotropic_axis
+from planning.variation import COLOUR, POLARITY, polarity_shares
 
 _NNUNET = "nnU-Net 2.8.1, default_experiment_planner.py"
 _TOPOLOGY = "nnU-Net 2.8.1, network_topology.py"
@@ -61,12 +62,16 @@ _NORMALISATION_WORDS = {
     "nonorm": "leave as it is",
     "rescale_to_0_1": "rescale each image to 0..1",
     "rgb_to_0_1": "divide by 255",
+    "colour": "subtract its own mean in each image, divide by the one standard deviation of all three colours",
 }
 _NORMALISATION_BECAUSE = {
     "ct": "CT intensities have a physical unit, so all cases share the foreground's 0.5th and 99.5th percentiles, "
     "mean and standard deviation",
     "zscore": "intensities without a physical unit compare only within their own image",
+    "colour": "red, green and blue belong together: one deviation leaves the proportions between them, the hue, as it "
+    "is, where a z-score of each would blow a faint colour up",
 }
+_NORMALISATION_SOURCE = {"colour": "rule of this project; a grey image gets its z-score"}
 
 
 def channel(index: int, plan: ChannelPlan, fingerprint: Fingerprint) -> Reason:
@@ -82,7 +87,7 @@ def channel(index: int, plan: ChannelPlan, fingerprint: Fingerprint) -> Reason:
             f"; the nonzero crop keeps {kept:.0%} of the median image, "
             f"{'below' if plan.inside_nonzero_mask else 'not below'} {rules.MASKED_NORMALISATION_BELOW:.0%}"
         )
-    source = "nnU-Net 2.8.1, default_normalization_schemes.py"
+    source = _NORMALISATION_SOURCE.get(plan.normalisation, "nnU-Net 2.8.1, default_normalization_schemes.py")
     return Reason(f"channels[{index}].normalisation", f"{plan.name}: {decision}", because, source)
 
 
@@ -246,3 +251,35 @@ def _orders(plan: Configuration) -> Words:
     decision = f"splines of order {plan.image_order} (images), {plan.label_order} (labels), {plan.score_order} (scores)"
     because = "cubic keeps edges; linear invents no label and lets no score overshoot"
     return decision, because, "nnU-Net 2.8.1, default_resampling.py"
+
+
+def variations(plan: Configuration, fingerprint: Fingerprint) -> Reason:
+    """Why training varies colours and inverts images, or does not."""
+    words = [
+        "the channels are red, green and blue, which stains, lamps and cameras shift"
+        if COLOUR in plan.variations
+        else "the channels are not red, green and blue",
+        _polarity(polarity_shares(fingerprint), POLARITY in plan.variations),
+    ]
+    decision = " and ".join(plan.variations) or "none"
+    return Reason(f"configurations.{plan.name}.variations", decision, "; ".join(words), "rule of this project")
+
+
+def _polarity(shares: tuple[float, float] | None, mixed: bool) -> str:
+    if shares is None:
+        return "contrasts were not measured, as they are in single slices alone"
+    asks = "so training inverts images" if mixed else f"too few of one kind (below {rules.MIXED_POLARITY_SHARE:.0%})"
+    found = f"clearly brighter than its background in {shares[0]:.0%} of the images, clearly darker in {shares[1]:.0%}"
+    return f"the foreground is {found}: {asks}"
+
+
+def padding(plan: Configuration) -> Reason:
+    """Why images are continued as they are where a patch leaves them."""
+    because = (
+        "single images differ in size and are often smaller than a patch; a frame of one grey value would be an edge "
+        "that no image has"
+        if plan.image_padding == "mirror"
+        else "0 is the mean of normalised intensities, and air or nothing around a scan"
+    )
+    source = "Ronneberger et al. (2015)" if plan.image_padding == "mirror" else "nnU-Net 2.8.1"
+    return Reason(f"configurations.{plan.name}.image_padding", plan.image_padding, because, source)

@@ -78,10 +78,14 @@ SMALL_OBJECT_MM: Final = 30.0
 # margin would otherwise dominate mean and deviation. nnU-Net.
 MASKED_NORMALISATION_BELOW: Final = 0.75
 # Schemes that a plan may name; a channel whose case-folded name is one of them gets it. nnU-Net,
-# map_channel_name_to_normalization.py.
-NORMALISATION_SCHEMES: Final = ("ct", "nonorm", "zscore", "rescale_to_0_1", "rgb_to_0_1")
+# map_channel_name_to_normalization.py, but for colour.
+NORMALISATION_SCHEMES: Final = ("ct", "nonorm", "zscore", "rescale_to_0_1", "rgb_to_0_1", "colour")
 # Intensities without a physical unit are comparable only within their own image. nnU-Net.
 DEFAULT_NORMALISATION: Final = "zscore"
+# Channels of these names, all three, are a colour image: each loses its own mean, but all are divided by one deviation,
+# so that what is more red than green stays so. Rule of this project.
+COLOUR_CHANNELS: Final = ("red", "green", "blue")
+COLOUR_NORMALISATION: Final = "colour"
 # Schemes that can leave the voxels outside the nonzero mask untouched. nnU-Net, default_normalization_schemes.py.
 MASKABLE_NORMALISATIONS: Final = ("zscore",)
 
@@ -103,6 +107,13 @@ SCORE_ORDER: Final = 1
 # A patch this much shorter along its first axis is augmented slice by slice; turning it would mix very unequal
 # spacings. nnU-Net, nnUNetTrainer.py.
 DUMMY_2D_FACTOR: Final = 3.0
+
+# Foreground at least so many standard deviations of the image above or below the background is clearly brighter or
+# darker. Nuclei of DSB2018 are by 0.6 to 18. Rule of this project.
+CLEAR_CONTRAST: Final = 0.5
+# Where at least this share of the images has clearly brighter foreground and at least this share clearly darker,
+# training inverts images: DSB2018 has 60 % and 40 %, one kind of microscope has 0. Rule of this project.
+MIXED_POLARITY_SHARE: Final = 0.05
 
 # Class weights.
 

@@ -20,7 +20,7 @@ from msseg.preprocessing.measure import MeasuredCase, measure_case
 from planning.fingerprint import CaseFingerprint, Fingerprint, IntensitySketch, summarise
 from planning.json_fields import as_json
 
-EXAMINATION_VERSION = 1
+EXAMINATION_VERSION = 2
 
 Watch = Callable[[Iterable[Any]], Iterable[Any]]
 """Passes on what it is given, one item a case, and shows how far it is."""

@@ -16,6 +16,7 @@ from planning.fingerprint import CaseFingerprint, IntensitySketch, sketch_intens
 _MOST_INTENSITIES = 1 << 20  # a sketch of every k-th of so many voxels has its 0.5th percentile from 5000 of them
 _MOST_OBJECTS = 100
 _NEIGHBOURS: Final = 26
+_SMALLEST_DEVIATION: Final = 1e-6
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def measure_case(
     box = nonzero_box(image_czyx)
     label = label_zyx[box]
     sizes = object_sizes(label, num_classes)
+    all_channels = (slice(None), *box)
     voxel_mm3 = float(np.prod(spacing_mm))
     fingerprint = CaseFingerprint(
         name=name,
@@ -45,6 +47,7 @@ def measure_case(
         voxels_per_class=tuple(int(objects.sum()) for objects in sizes),
         components_per_class=tuple(len(objects) for objects in sizes),
         object_sizes_mm3=tuple(tuple((objects[:_MOST_OBJECTS] * voxel_mm3).tolist()) for objects in sizes),
+        contrast=foreground_contrast(image_czyx[all_channels], label) if 1 in label.shape else None,
     )
     step = -(-sum(fingerprint.voxels_per_class) // _MOST_INTENSITIES) or 1
     sketches = (sketch_intensities(foreground_intensities(channel[box], label, step)) for channel in image_czyx)
@@ -62,6 +65,22 @@ def foreground_intensities(channel: np.ndarray, label: np.ndarray, step: int) ->
         seen += len(inside)
         start = stop
     return np.concatenate(parts) if parts else np.empty(0, channel.dtype)
+
+
+def foreground_contrast(image_czyx: np.ndarray, label: np.ndarray) -> float | None:
+    """How far the mean of the foreground lies above the background's, in deviations of the image, mean over channels.
+
+    None where one of the two is missing.
+    """
+    inside = label > 0
+    if inside.all() or not inside.any():
+        return None
+    steps = [
+        (channel[inside].mean(dtype=np.float64) - channel[~inside].mean(dtype=np.float64))
+        / max(float(channel.std(dtype=np.float64)), _SMALLEST_DEVIATION)
+        for channel in image_czyx
+    ]
+    return float(np.mean(steps))
 
 
 def object_sizes(label: np.ndarray, num_classes: int) -> list[np.ndarray]:

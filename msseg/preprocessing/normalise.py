@@ -1,7 +1,8 @@
-"""Intensities on a common scale: one function a scheme, chosen per channel by the plan."""
+"""Intensities on a common scale: one function a scheme, chosen per channel by the plan; some take channels together."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ _RGB_MAXIMUM = 255.0
 
 Scheme = Callable[[np.ndarray, ChannelPlan, "np.ndarray | None"], None]
 """Changes one channel (float32) in place; the mask is None where the plan does not ask for it."""
+SchemeTogether = Callable[[Sequence[np.ndarray]], None]
+"""Changes all channels of the scheme (float32) in place, as what one becomes depends on the others."""
 
 
 def normalise(
@@ -32,7 +35,12 @@ def normalise(
     is_own = overwrite and image_czyx.dtype == np.float32
     normalised = image_czyx if is_own else np.array(image_czyx, np.float32, order="C")
     for values, channel in zip(normalised, channels, strict=True):
-        _scheme(channel)(values, channel, mask if channel.inside_nonzero_mask else None)
+        if channel.normalisation not in TOGETHER:
+            _scheme(channel)(values, channel, mask if channel.inside_nonzero_mask else None)
+    for name, together in TOGETHER.items():
+        together(
+            [values for values, channel in zip(normalised, channels, strict=True) if channel.normalisation == name]
+        )
     return normalised
 
 
@@ -41,7 +49,8 @@ def _scheme(channel: ChannelPlan) -> Scheme:
         return SCHEMES[channel.normalisation]
     except KeyError:
         raise PlanError(
-            f"Channel {channel.name}: normalisation {channel.normalisation!r}; known are {', '.join(SCHEMES)}."
+            f"Channel {channel.name}: normalisation {channel.normalisation!r}; known are "
+            f"{', '.join((*SCHEMES, *TOGETHER))}."
         ) from None
 
 
@@ -90,6 +99,16 @@ def _rgb_to_0_1(values: np.ndarray, channel: ChannelPlan, mask: np.ndarray | Non
     values /= np.float32(_RGB_MAXIMUM)
 
 
+def _colour(channels: Sequence[np.ndarray]) -> None:
+    """Each its own mean, and one deviation for all: that of their values about these means."""
+    for values in channels:
+        values -= np.float32(values.mean(dtype=np.float64))
+    squares = [_root_mean_square(values) ** 2 for values in channels]
+    divisor = np.float32(max(math.sqrt(math.fsum(squares) / max(len(squares), 1)), _SMALLEST_DIVISOR))
+    for values in channels:
+        values /= divisor
+
+
 SCHEMES: dict[str, Scheme] = {
     "ct": _ct,
     "zscore": _zscore,
@@ -97,3 +116,5 @@ SCHEMES: dict[str, Scheme] = {
     "rescale_to_0_1": _rescale_to_0_1,
     "rgb_to_0_1": _rgb_to_0_1,
 }
+
+TOGETHER: dict[str, SchemeTogether] = {"colour": _colour}

@@ -63,3 +63,19 @@ def test_each_channel_has_its_sketch() -> None:
     image = np.stack([np.full((2, 2, 2), 3.0), np.arange(8.0).reshape(2, 2, 2)])
     sketches = measure_case("a", image, np.ones((2, 2, 2), np.uint8), (1.0, 1.0, 1.0), 2).sketches
     assert sketches == (sketch_intensities(np.full(8, 3.0)), sketch_intensities(np.arange(8.0)))
+
+
+def test_the_contrast_is_the_step_in_deviations_mean_over_the_channels() -> None:
+    label = np.array([[[0, 1, 1, 0]]], np.uint8)
+    image = np.array([[1.0, 3.0, 3.0, 1.0], [30.0, 10.0, 10.0, 30.0], [5.0, 9.0, 9.0, 5.0]]).reshape(3, 1, 1, 4)
+    # Each channel has a deviation of half its step: 2, -2 and 2 of them.
+    measured = measure_case("a", image.astype(np.float32), label, (1.0, 1.0, 1.0), 2)
+    assert measured.fingerprint.contrast == pytest.approx(2 / 3)
+
+
+def test_volumes_and_slices_without_foreground_have_no_contrast() -> None:
+    image = np.ones((1, 2, 2, 2), np.float32)
+    label = np.zeros((2, 2, 2), np.uint8)
+    label[0] = 1
+    assert measure_case("a", image, label, (1.0, 1.0, 1.0), 2).fingerprint.contrast is None
+    assert measure_case("a", image[:, :1], label[1:], (1.0, 1.0, 1.0), 2).fingerprint.contrast is None

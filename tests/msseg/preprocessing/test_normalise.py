@@ -77,3 +77,26 @@ def test_an_image_that_may_be_changed_is_normalised_where_it_lies(scheme: str) -
     whole = np.arange(6).reshape(1, 1, 2, 3)
     assert normalise(whole, plan, None, overwrite=True).dtype == np.float32
     np.testing.assert_array_equal(whole, np.arange(6).reshape(1, 1, 2, 3))
+
+
+def test_colours_share_one_deviation_and_lose_each_its_own_mean() -> None:
+    image = np.array([[0.0, 8.0], [3.0, 5.0], [7.0, 7.0]]).reshape(3, 1, 1, 2)
+    # Variances 16, 1 and 0: one deviation of sqrt(17 / 3).
+    expected = np.array([[-4, 4], [-1, 1], [0, 0]]) / np.sqrt(17 / 3)
+    np.testing.assert_allclose(normalise(image, [channel("colour")] * 3, None).reshape(3, 2), expected, rtol=1e-6)
+
+
+def test_a_grey_image_as_colours_gets_its_zscore() -> None:
+    grey = np.random.default_rng(0).normal(100, 30, (1, 1, 6, 7)).astype(np.float32)
+    colours = normalise(np.repeat(grey, 3, axis=0), [channel("colour")] * 3, None)
+    np.testing.assert_allclose(colours, np.repeat(normalise(grey, [channel("zscore")], None), 3, axis=0), atol=1e-6)
+
+
+def test_colours_leave_other_channels_to_their_own_scheme() -> None:
+    image = np.random.default_rng(0).normal(100, 30, (4, 1, 6, 7)).astype(np.float32)
+    channels = [channel("colour"), channel("nonorm"), channel("colour"), channel("colour")]
+    normalised = normalise(image, channels, None)
+    np.testing.assert_array_equal(normalised[1], image[1])
+    np.testing.assert_array_equal(normalised[[0, 2, 3]], normalise(image[[0, 2, 3]], [channel("colour")] * 3, None))
+    turned = image.transpose(0, 1, 3, 2)
+    np.testing.assert_allclose(normalise(turned, channels, None, overwrite=True), normalised.transpose(0, 1, 3, 2))
