@@ -1,4 +1,4 @@
-"""Augmentation: rows of probabilities and ranges, and the region that each needs to read.
+"""Augmentation: rows of probabilities and ranges, what a plan adds to them, and the region that each needs to read.
 
 The rows are applied by batchgenerators in worker processes (`worker_augmentation`) or by torch on the device
 (`device_augmentation`). Intensities are normalised, so that a noise of 0.1 is a tenth of a standard deviation.
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from msseg.errors import MssegError
 
@@ -30,6 +33,11 @@ class Augmentation:
     points by `grid_share` of the edge, at most `grid_largest` voxels (standard deviations). `one_intensity` is the
     probability of exactly one of three: each channel made brighter or darker for itself, by `colour_deviation`, all
     alike, by `brightness_deviation`, or the contrast changed within `one_contrast_range`.
+
+    `inversion` is the probability of the negative, about 0, the mean of normalised intensities. The others change red,
+    green and blue alone, where an image has them, each by a matrix (3, 3) about 0: `hue` turns colours about grey by up
+    to `hue_degrees`, `saturation` takes them nearer to grey or further from it by a factor, `stain` mixes the channels
+    (identity plus normal numbers of `stain_deviation`) and adds to each (`stain_shift`, a standard deviation).
     """
 
     name: str
@@ -63,10 +71,43 @@ class Augmentation:
     colour_deviation: float = 0.25
     brightness_deviation: float = 0.5
     one_contrast_range: Range = (0.8, 1.2)
+    inversion: float = 0.0
+    hue: float = 0.0
+    hue_degrees: float = 45.0
+    saturation: float = 0.0
+    saturation_range: Range = (0.5, 1.5)
+    stain: float = 0.0
+    stain_deviation: float = 0.1
+    stain_shift: float = 0.1
     mirror: bool = True
     image_order: int = 3
     label_order: int = 1
 
+
+# What a training adds to its row where the plan says that the images differ in this.
+_OF_VARIATION: dict[str, dict[str, Any]] = {
+    "colour": {"hue": 0.2, "saturation": 0.2, "stain": 0.3},
+    "polarity": {"inversion": 0.3},
+}
+
+# Cheap enough for two cores shared with the network: linear images, nearest labels. Mild: in a short training stronger
+# turns and scales cost more than they teach (docs/benchmarks.md).
+_BUDGET = Augmentation(
+    name="budget",
+    rotation=0.6,
+    rotation_degrees=15.0,
+    rotation_degrees_in_plane=30.0,
+    scaling=0.6,
+    scaling_range=(0.86, 1.16),
+    noise=0.15,
+    blur=0.1,
+    brightness=0.2,
+    contrast=0.15,
+    low_resolution=0.1,
+    gamma=0.2,
+    image_order=1,
+    label_order=0,
+)
 
 AUGMENTATIONS = {
     row.name: row
@@ -95,23 +136,15 @@ AUGMENTATIONS = {
             elastic=0.2,
             gamma=0.3,
         ),
-        # Cheap enough for two cores shared with the network: linear images, nearest labels. Mild: in a short training
-        # stronger turns and scales cost more than they teach (docs/benchmarks.md).
-        Augmentation(
-            name="budget",
-            rotation=0.6,
-            rotation_degrees=15.0,
-            rotation_degrees_in_plane=30.0,
-            scaling=0.6,
-            scaling_range=(0.86, 1.16),
-            noise=0.15,
-            blur=0.1,
-            brightness=0.2,
-            contrast=0.15,
-            low_resolution=0.1,
-            gamma=0.2,
-            image_order=1,
-            label_order=0,
+        _BUDGET,
+        # The same for cells, which lie any way round, with all that microscopes vary, whatever the plan says.
+        replace(
+            _BUDGET,
+            name="microscopy",
+            rotation_degrees_in_plane=180.0,
+            scaling_range=(0.7, 1.4),
+            **_OF_VARIATION["colour"],
+            **_OF_VARIATION["polarity"],
         ),
         # UNet#'s paper: RandomRotate90, Flip, OneOf(HSV, brightness, contrast), in its public code with probabilities
         # 0.5, 0.5 and 1 and within a fifth of the range of 8-bit colours. Images here have a standard deviation of 1
@@ -138,6 +171,30 @@ def augmentation_named(name: str) -> Augmentation:
     if name not in AUGMENTATIONS:
         raise MssegError(f"augmentation {name!r}: unknown. Known are: {', '.join(AUGMENTATIONS)}.")
     return AUGMENTATIONS[name]
+
+
+def varied(augmentation: Augmentation, variations: Sequence[str]) -> Augmentation:
+    """The row with what `variations` (names of `planning.plan.VARIATIONS`) ask for; its own probabilities stay."""
+    added = {
+        name: probability
+        for variation in variations
+        for name, probability in _OF_VARIATION[variation].items()
+        if not getattr(augmentation, name)
+    }
+    return replace(augmentation, **added)
+
+
+def colour_matrix(hue_degrees: float, saturation: float, stain: np.ndarray) -> np.ndarray:
+    """The (3, 3) matrix that turns the hue, then scales the saturation, then mixes by `stain` (3, 3).
+
+    Grey is the direction (1, 1, 1), the hue the angle about it: the mean of the three, and so what is grey, stays as
+    it is but for `stain`.
+    """
+    grey = np.full((3, 3), 1 / 3)
+    across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)  # the cross product with the grey axis
+    angle = math.radians(hue_degrees)
+    turned = math.cos(angle) * (np.eye(3) - grey) + math.sin(angle) * across  # Rodrigues, of what is not grey
+    return stain @ (grey + saturation * turned)
 
 
 def read_size(augmentation: Augmentation, patch_size: Sequence[int], dummy_2d: bool) -> tuple[int, ...]:

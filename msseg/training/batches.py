@@ -42,7 +42,8 @@ class BatchSource:
     """All that a batch depends on besides its index; small, so that it travels to workers.
 
     `patch_size` of two axes takes slices across the first axis of the stored volumes. `stream` keeps sources of
-    one seed apart. No `augmentation` means patches as they are stored.
+    one seed apart. No `augmentation` means patches as they are stored. `colour_channels` says where red, green and blue
+    lie, where there are these.
     """
 
     store: Path
@@ -55,6 +56,7 @@ class BatchSource:
     augmentation: Augmentation | None = None
     dummy_2d: bool = False
     mirror_axes: tuple[int, ...] = ()
+    colour_channels: tuple[int, ...] = ()
 
 
 class ReadBatch(NamedTuple):
@@ -203,7 +205,8 @@ def _transforms(source: BatchSource) -> Callable[..., dict[str, Any]]:
     from msseg.training.worker_augmentation import build_transforms
 
     assert source.augmentation is not None
-    return build_transforms(source.augmentation, source.patch_size, source.dummy_2d, source.mirror_axes)
+    row, patch_size = source.augmentation, source.patch_size
+    return build_transforms(row, patch_size, source.dummy_2d, source.mirror_axes, source.colour_channels)
 
 
 @functools.lru_cache(maxsize=8)

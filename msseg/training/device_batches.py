@@ -68,7 +68,8 @@ def finished(batch: Batch | ReadBatch, device: torch.device) -> DeviceBatch:
     if isinstance(batch, ReadBatch) and batch.draws is not None:
         source = batch.source
         assert source.augmentation is not None
-        image, label = augment(image, label, batch.draws, source.augmentation, source.patch_size, source.dummy_2d)
+        row, patch_size, colours = source.augmentation, source.patch_size, source.colour_channels
+        image, label = augment(image, label, batch.draws, row, patch_size, source.dummy_2d, colours)
     return DeviceBatch(image, label)
 
 

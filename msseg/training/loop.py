@@ -19,7 +19,7 @@ from msseg.errors import DatasetError, MssegError, ResourceError
 from msseg.interrupts import StopRequest
 from msseg.networks.allocation import keep_freed_memory
 from msseg.progress import format_duration, progress
-from msseg.training.augmentation import augmentation_named
+from msseg.training.augmentation import augmentation_named, varied
 from msseg.training.batches import BatchSource
 from msseg.training.curves import CURVES, draw_curves
 from msseg.training.device_batches import DeviceBatch, device_batches
@@ -29,10 +29,11 @@ from msseg.training.log import LOG
 from msseg.training.optimisers import put_back, running_statistics, set_learning_rate, update_average
 from msseg.training.overrides import changes
 from msseg.training.prefetch import request_sequence
-from msseg.training.recipes import recipe_to_json, training_patch
+from msseg.training.recipes import VARIED, recipe_to_json, training_patch
 from msseg.training.run import Run, prepare_forward, save_final, save_latest, start_run
 from msseg.training.schedules import SCHEDULES, Plateau, has_settled
 from msseg.training.step_plan import image_laid_out
+from planning.normalisation import colour_channels
 from planning.plan import Configuration
 
 SECONDS_BETWEEN_CHECKPOINTS = 300.0
@@ -94,9 +95,10 @@ def batch_sources(job: TrainingJob, configuration: Configuration) -> dict[str, B
         seed=job.seed,
         stream=_TRAINING_STREAM,
         foreground_share=job.recipe.foreground_share,
-        augmentation=augmentation_named(job.recipe.augmentation),
+        augmentation=varied(augmentation_named(job.recipe.augmentation), VARIED[job.recipe.variations](configuration)),
         dummy_2d=configuration.dummy_2d,
         mirror_axes=configuration.mirror_axes,
+        colour_channels=colour_channels([channel.name for channel in job.plan.channels]),
     )
     validation = replace(training, case_names=tuple(job.split.validation), stream=_VALIDATION_STREAM, augmentation=None)
     return {"training": training, "validation": validation}

@@ -27,7 +27,8 @@ class Recipe:
     patches as the plan's memory holds, up to so many. With `fitted_steps` and a budget the network is narrowed until so
     many steps fit. `patch_share` is the edge of the patches trained on as a share of the plan's, which the prediction
     keeps. `mirrors` is "plan" for the plan's axes, "lateral" for left and right of volumes alone, "horizontal" for left
-    and right of slices too, or "none"; prediction mirrors as training did.
+    and right of slices too, or "none"; prediction mirrors as training did. `variations` says what is added to the
+    augmentation: "plan" for the plan's variations, "none", or one by its name even where the plan does not have it.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Recipe:
     fitted_steps: int | None = None
     patch_share: float = 1.0
     mirrors: str = "plan"
+    variations: str = "plan"
 
 
 RECIPES = {
@@ -88,6 +90,7 @@ RECIPES = {
             supervision="halving",
             loss="dice_ce",
             augmentation="nnunet",
+            variations="none",
         ),
         # For minutes or hours instead of days, by the measurements in docs/benchmarks.md: many cheap steps (a narrow
         # network, small batches of smaller patches, anatomy mirrored only as it occurs) rather than few dear ones, each
@@ -126,6 +129,7 @@ RECIPES = {
             plateau=PlateauRule(smoothing=0.0, factor=1.0, stop_patience=20, stop_threshold=0.0),
             loss="hybrid",
             augmentation="none",
+            variations="none",
             mirrors="none",
             epochs=100,
         ),
@@ -139,6 +143,7 @@ RECIPES = {
             schedule="cosine",
             loss="sharp",
             augmentation="unet_sharp",
+            variations="none",
             largest_batch=128,
             epochs=100,
         ),
@@ -152,6 +157,7 @@ RECIPES = {
             schedule="constant",
             loss="border_ce",
             augmentation="unet_school",
+            variations="none",
             batch_size=2,
             mirrors="horizontal",
             epochs=10,
@@ -212,6 +218,15 @@ MIRRORS: dict[str, Callable[[Configuration, Sequence[int]], tuple[int, ...]]] = 
     "lateral": _lateral,
     "horizontal": _columns,
     "none": lambda _configuration, _axis_order: (),
+}
+
+
+# What a recipe's `variations` takes of the plan's.
+VARIED: dict[str, Callable[[Configuration], tuple[str, ...]]] = {
+    "plan": lambda configuration: configuration.variations,
+    "none": lambda _configuration: (),
+    "colour": lambda _configuration: ("colour",),
+    "polarity": lambda _configuration: ("polarity",),
 }
 
 

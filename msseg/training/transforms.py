@@ -13,6 +13,7 @@ from batchgenerators.transforms.abstract_transforms import AbstractTransform
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import map_coordinates
 
+from msseg.training.augmentation import Augmentation, colour_matrix
 from msseg.training.sampling import PADDING_IMAGE, PADDING_LABEL
 
 
@@ -62,6 +63,47 @@ class QuarterTurn(AbstractTransform):
                 for array in batch.values():
                     array[index] = np.rot90(array[index], turns, axes=(-2, -1)).copy()
         return dict(batch)
+
+
+class Inversion(AbstractTransform):
+    """Makes the negative of a sample's image: what was brighter than 0 is as much darker."""
+
+    def __init__(self, p_per_sample: float) -> None:
+        self.p_per_sample = p_per_sample
+
+    def __call__(self, **batch: np.ndarray) -> dict[str, Any]:
+        for image in batch["data"]:
+            if np.random.uniform() < self.p_per_sample:
+                np.negative(image, out=image)
+        return dict(batch)
+
+
+class MixColours(AbstractTransform):
+    """Changes hue, saturation and stain of the channels red, green and blue by the row's probabilities and ranges."""
+
+    def __init__(self, row: Augmentation, channels: Sequence[int]) -> None:
+        self.row = row
+        self.channels = list(channels)
+
+    def __call__(self, **batch: np.ndarray) -> dict[str, Any]:
+        for image in batch["data"]:
+            matrix, added = self._draw()
+            colours = image[self.channels]
+            image[self.channels] = np.tensordot(matrix, colours, axes=1) + added.reshape(3, *(1,) * (image.ndim - 1))
+        return dict(batch)
+
+    def _draw(self) -> tuple[np.ndarray, np.ndarray]:
+        row, hue, saturation, stain, added = self.row, 0.0, 1.0, np.eye(3), np.zeros(3)
+        if np.random.uniform() < row.hue:
+            hue = np.random.uniform(-row.hue_degrees, row.hue_degrees)
+        if np.random.uniform() < row.saturation:
+            low, high = row.saturation_range
+            below = low < 1 and np.random.uniform() < 0.5
+            saturation = np.random.uniform(low, 1) if below else np.random.uniform(max(low, 1), high)
+        if np.random.uniform() < row.stain:
+            stain = stain + np.random.normal(0, row.stain_deviation, (3, 3))
+            added = np.random.normal(0, row.stain_shift, 3)
+        return colour_matrix(hue, saturation, stain), added
 
 
 class GridElastic(AbstractTransform):

@@ -22,13 +22,27 @@ from batchgenerators.transforms.utility_transforms import OneOfTransformPerSampl
 
 from msseg.training.augmentation import GRID_POINTS, Augmentation, rotation_degrees, unshifted_size
 from msseg.training.sampling import PADDING_IMAGE, PADDING_LABEL
-from msseg.training.transforms import FoldDepth, GridElastic, QuarterTurn, RandomWindow, UnfoldDepth
+from msseg.training.transforms import (
+    FoldDepth,
+    GridElastic,
+    Inversion,
+    MixColours,
+    QuarterTurn,
+    RandomWindow,
+    UnfoldDepth,
+)
 
 
 def build_transforms(
-    augmentation: Augmentation, patch_size: Sequence[int], dummy_2d: bool, mirror_axes: Sequence[int]
+    augmentation: Augmentation,
+    patch_size: Sequence[int],
+    dummy_2d: bool,
+    mirror_axes: Sequence[int],
+    colour_channels: Sequence[int] = (),
 ) -> AbstractTransform:
     """The transform of a batch read at `read_size` to one of `patch_size`, in nnU-Net's order.
+
+    `colour_channels` says where red, green and blue lie; without them no colour is changed.
 
     Call it with `data` (b, c, *read_size) and `seg` (b, 1, *read_size) as float32; it draws from numpy's and
     Python's global generators, as all of batchgenerators does, and may write into its arguments.
@@ -42,6 +56,7 @@ def build_transforms(
     steps.append(_spatial(augmentation, patch_size, dummy_2d))
     if dummy_2d:
         steps.append(UnfoldDepth(patch_size[0]))
+    steps += _colours(augmentation, colour_channels)
     steps += _intensity(augmentation, dummy_2d)
     if augmentation.mirror and mirror_axes:
         steps.append(MirrorTransform(axes=tuple(mirror_axes)))
@@ -87,6 +102,14 @@ def _own_spatial(row: Augmentation) -> list[AbstractTransform]:
         ),
     )
     return [transform for probability, transform in candidates if probability > 0]
+
+
+def _colours(row: Augmentation, channels: Sequence[int]) -> list[AbstractTransform]:
+    """The transforms of ours that change all channels together, as far as their probability is not 0."""
+    steps: list[AbstractTransform] = [Inversion(row.inversion)] if row.inversion else []
+    if channels and (row.hue or row.saturation or row.stain):
+        steps.append(MixColours(row, channels))
+    return steps
 
 
 def _intensity(augmentation: Augmentation, dummy_2d: bool) -> list[AbstractTransform]:

@@ -9,7 +9,7 @@ import torch
 
 from msseg.training.augmentation import GRID_POINTS, Augmentation, unshifted_size
 from msseg.training.device_augmentation.draws import Draws
-from msseg.training.device_augmentation.intensity import Context, change_intensities
+from msseg.training.device_augmentation.intensity import Context, change_intensities, invert, mix_colours
 from msseg.training.device_augmentation.interpolation import outside_of, sample_image, sample_label
 from msseg.training.device_augmentation.separable import along_axes, gaussian_matrix, natural_matrix, to_device
 from msseg.training.sampling import PADDING_IMAGE, PADDING_LABEL
@@ -25,10 +25,12 @@ def augment(
     row: Augmentation,
     patch_size: Sequence[int],
     dummy_2d: bool = False,
+    colour_channels: Sequence[int] = (),
 ) -> Pair:
     """Image (b, c, *patch) float32 and label (b, *patch) of what was read at `draws.read_size`, on the same device.
 
-    The same transforms in the same order as `worker_augmentation`'s.
+    The same transforms in the same order as `worker_augmentation`'s. `colour_channels` says where red, green and blue
+    lie; without them no colour is changed.
     """
     generator = torch.Generator(image.device).manual_seed(draws.seed)
     channels = image.shape[1]
@@ -40,6 +42,8 @@ def augment(
     image, label = _placed(pair, draws, row, tuple(patch_size[int(dummy_2d) :]), generator)
     image = image.reshape(len(image), channels, *patch_size)
     label = label.reshape(len(label), *patch_size)
+    invert(image, draws)
+    mix_colours(image, draws, colour_channels)
     change_intensities(image, draws, Context(generator, row.image_order, dummy_2d))
     _mirror((image, label), draws)
     return image, label

@@ -12,6 +12,7 @@ from msseg.training.augmentation import (
     GRID_POINTS,
     Augmentation,
     Range,
+    colour_matrix,
     read_size,
     rotation_degrees,
     unshifted_size,
@@ -33,7 +34,8 @@ class Draws:
     in the patch to places in what was read, both from their centres. Per sample and channel (b, c): `noise` and `blur`
     standard deviations (0), `brightness`, `contrast`, `low_resolution`, `inverted_gamma` and `gamma` factors and
     exponents (1), then `added` (0) and `last_contrast` (1). `mirrored` (b, axes of the patch) booleans. `seed` is for
-    the generator of what is drawn per voxel: noise and elastic fields.
+    the generator of what is drawn per voxel: noise and elastic fields. `inverted` (b,) booleans; `colours` (b, 3, 4)
+    the matrix by which red, green and blue are mixed and what is then added to them.
     """
 
     read_size: tuple[int, ...]
@@ -53,6 +55,8 @@ class Draws:
     last_contrast: np.ndarray
     mirrored: np.ndarray
     seed: int
+    inverted: np.ndarray
+    colours: np.ndarray
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name."""
@@ -79,6 +83,7 @@ def draw(
     matrices = _matrices(row, generator, samples, patch_size, dummy_2d)
     each = samples, channels
     added, last_contrast = _one_intensity(row, generator, *each)
+    (colour_generator,) = generator.spawn(1)  # so that rows without colours draw what they always drew
     return Draws(
         read_size=_needed_size(row, matrices, patch_size, dummy_2d),
         window=_window(row, generator, samples, patch_size, dummy_2d),
@@ -101,6 +106,8 @@ def draw(
         last_contrast=last_contrast,
         mirrored=_mirrored(row, generator, samples, len(patch_size), mirror_axes),
         seed=int(generator.integers(2**62)),
+        inverted=_chance(colour_generator, row.inversion, samples),
+        colours=_colours(row, colour_generator, samples),
     )
 
 
@@ -153,6 +160,18 @@ def _one_intensity(
     factor = np.repeat(_both_sides(generator, row.one_contrast_range, (samples, 1)), channels, axis=1)
     added = np.select([hit & (choice == 0), hit & (choice == 1)], [colour, brightness], 0.0)
     return added, _where(hit & (choice == 2), factor)
+
+
+def _colours(row: Augmentation, generator: np.random.Generator, samples: int) -> np.ndarray:
+    hue = _where(_chance(generator, row.hue, samples), generator.uniform(-1, 1, samples) * row.hue_degrees, 0.0)
+    saturation = _where(
+        _chance(generator, row.saturation, samples), _both_sides(generator, row.saturation_range, (samples,))
+    )
+    stained = _chance(generator, row.stain, (samples, 1, 1))
+    mixed = np.eye(3) + _where(stained, generator.normal(0.0, row.stain_deviation, (samples, 3, 3)), 0.0)
+    added = _where(stained, generator.normal(0.0, row.stain_shift, (samples, 3, 1)), 0.0)
+    matrices = np.stack([colour_matrix(*values) for values in zip(hue, saturation, mixed, strict=True)])
+    return np.concatenate([matrices, added], axis=2)
 
 
 def _mirrored(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 
 from msseg.preprocessing.resample import axis_weights, nearest_indices
 from msseg.training.device_augmentation.draws import Draws
-from msseg.training.device_augmentation.separable import along_axes, gaussian_matrix
+from msseg.training.device_augmentation.separable import along_axes, gaussian_matrix, to_device
 
 _EPSILON = 1e-7
 
@@ -32,6 +32,24 @@ def change_intensities(image: torch.Tensor, draws: Draws, context: Context) -> N
         for sample, channel in np.argwhere(values != nothing).tolist():
             view = image[sample, channel]
             view.copy_(transform(view, float(values[sample, channel]), context))
+
+
+def invert(image: torch.Tensor, draws: Draws) -> None:
+    """Make the drawn samples of `image` (b, c, *patch) their negatives, in place."""
+    for sample in np.flatnonzero(draws.inverted).tolist():
+        image[sample].neg_()
+
+
+def mix_colours(image: torch.Tensor, draws: Draws, channels: Sequence[int]) -> None:
+    """Mix red, green and blue, at `channels` of `image` (b, c, *patch), as drawn, in place; nothing without them."""
+    if not channels:
+        return
+    nothing = np.eye(3, 4)
+    for sample in np.flatnonzero((draws.colours != nothing).any(axis=(1, 2))).tolist():
+        mix = to_device(draws.colours[sample], image.device)
+        colours = image[sample, list(channels)]
+        mixed = torch.addmm(mix[:, 3:], mix[:, :3], colours.reshape(3, -1))
+        image[sample, list(channels)] = mixed.reshape(colours.shape)
 
 
 def _noise(x: torch.Tensor, deviation: float, context: Context) -> torch.Tensor:

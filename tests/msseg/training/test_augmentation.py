@@ -11,7 +11,9 @@ from msseg.training.augmentation import (
     AUGMENTATIONS,
     Augmentation,
     augmentation_named,
+    colour_matrix,
     read_size,
+    varied,
 )
 from msseg.training.batches import legacy_randomness
 from msseg.training.worker_augmentation import build_transforms
@@ -134,3 +136,52 @@ def test_no_rotation_and_no_scaling_read_just_the_patch():
 def test_an_unknown_row_lists_the_known_ones():
     with pytest.raises(MssegError, match="nnunet"):
         augmentation_named("heavy")
+
+
+def test_a_third_of_a_turn_of_the_hue_makes_red_green():
+    np.testing.assert_allclose(colour_matrix(120, 1.0, np.eye(3)) @ [1.0, 0.0, 0.0], [0, 1, 0], atol=1e-12)
+
+
+def test_saturation_is_the_distance_from_grey():
+    np.testing.assert_allclose(colour_matrix(0, 0.0, np.eye(3)) @ [3.0, 0.0, 0.0], [1, 1, 1])
+    np.testing.assert_allclose(colour_matrix(0, 2.0, np.eye(3)) @ [3.0, 0.0, 0.0], [5, -1, -1])
+
+
+def test_hue_and_saturation_leave_grey_as_it_is_and_the_mean_of_colours():
+    matrix = colour_matrix(40, 1.4, np.eye(3))
+    np.testing.assert_allclose(matrix @ np.ones(3), 1)
+    np.testing.assert_allclose(matrix.mean(axis=0), 1 / 3)
+
+
+def test_stain_mixes_what_was_turned():
+    stain = np.diag([2.0, 1.0, 1.0])
+    np.testing.assert_allclose(colour_matrix(240, 1.0, stain) @ [0.0, 1.0, 0.0], [2, 0, 0], atol=1e-12)
+
+
+def test_the_negative_is_about_0_and_leaves_the_label():
+    image, label = volume((6, 6), channels=2)
+    row = Augmentation(name="x", inversion=1.0, mirror=False)
+    with legacy_randomness(0):
+        moved = build_transforms(row, (6, 6), False, ())(data=image.copy(), seg=label.copy())
+    np.testing.assert_array_equal(moved["data"], -image)
+    np.testing.assert_array_equal(moved["seg"], label)
+
+
+def test_colours_change_only_in_their_channels_and_only_where_there_are_any():
+    row = Augmentation(name="x", hue=1.0, saturation=1.0, stain=1.0, mirror=False)
+    image, label = volume((6, 6), channels=4)
+    for colours in ((), (3, 1, 0)):
+        with legacy_randomness(0):
+            moved = build_transforms(row, (6, 6), False, (), colours)(data=image.copy(), seg=label.copy())
+        changed = [not np.array_equal(moved["data"][:, channel], image[:, channel]) for channel in range(4)]
+        assert changed == [channel in colours for channel in range(4)]
+
+
+def test_a_plans_variations_are_added_where_the_row_has_nothing_of_its_own():
+    row = Augmentation(name="x", hue=0.7)
+    both = varied(row, ("colour", "polarity"))
+    assert both.hue == 0.7
+    assert both.saturation > 0
+    assert both.stain > 0
+    assert both.inversion > 0
+    assert varied(row, ()) == row

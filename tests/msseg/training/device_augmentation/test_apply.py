@@ -134,6 +134,7 @@ ALIKE: dict[str, dict[str, object]] = {
     "shift": {"shift": 0.2},
     "grid elastic": {"grid_elastic": 0.8, "grid_share": 0.1, "image_order": 1, "label_order": 0},
     "mirror": {"mirror": True},
+    "inversion": {"inversion": 0.4},
 }
 SAMPLES, BATCHES = 16, 14
 
@@ -205,6 +206,43 @@ def test_each_transform_is_distributed_as_batchgenerators(name):
 )
 def test_whole_rows_are_distributed_as_batchgenerators_in_dummy_2d_and_2d(name, patch, dummy_2d):
     assert_alike(AUGMENTATIONS[name], patch, dummy_2d)
+
+
+def colour_means(row: Augmentation) -> tuple[np.ndarray, np.ndarray]:
+    """The means (3, n) of three channels at 1, 2 and -1, changed by batchgenerators and by torch."""
+    image = np.broadcast_to(np.array([1.0, 2.0, -1.0], np.float32).reshape(3, 1, 1), (SAMPLES, 3, 4, 4)).copy()
+    label = np.zeros((SAMPLES, 4, 4), np.int16)
+    transform = build_transforms(row, (4, 4), False, (), (0, 1, 2))
+    generator = np.random.default_rng(3)
+    theirs, ours = [], []
+    for number in range(BATCHES):
+        with legacy_randomness(2000 + number):
+            theirs.append(transform(data=image.copy(), seg=label[:, None].astype(np.float32))["data"].mean(axis=(2, 3)))
+        draws = draw(row, generator, SAMPLES, 3, (4, 4), False, ())
+        moved = augment(torch.from_numpy(image.copy()), torch.from_numpy(label), draws, row, (4, 4), False, (0, 1, 2))
+        ours.append(moved[0].mean(dim=(2, 3)).numpy())
+    return np.concatenate(theirs).T, np.concatenate(ours).T
+
+
+@pytest.mark.parametrize(
+    "values", [{"hue": 0.6}, {"saturation": 0.6}, {"stain": 0.6}, {"hue": 0.5, "saturation": 0.5, "stain": 0.5}]
+)
+def test_colours_are_distributed_as_by_workers(values):
+    theirs, ours = colour_means(replace(NOTHING, **values))
+    for one, other in zip(theirs, ours, strict=True):
+        assert ks_2samp(one.round(4), other.round(4)).pvalue > 1e-3
+
+
+def test_colours_are_mixed_in_their_channels_alone():
+    image, label = blob((6, 5), channels=4)
+    mix = np.array([[[0.5, 0.25, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 2.0, -1.0]]])
+    draws = fixed(NOTHING, channels=4, patch=(6, 5), colours=mix)
+    moved = augment(torch.from_numpy(image.copy()), torch.from_numpy(label), draws, NOTHING, (6, 5), False, (2, 0, 3))
+    red, green, blue = image[0, 2], image[0, 0], image[0, 3]
+    expected = [green, image[0, 1], 0.5 * red + 0.25 * green + 1, 2 * blue - 1]
+    np.testing.assert_allclose(moved[0][0].numpy(), np.stack(expected), atol=1e-6)
+    untouched, _ = by_device(draws, NOTHING, image, label, (6, 5))
+    np.testing.assert_array_equal(untouched, image)
 
 
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))

@@ -31,6 +31,8 @@ def test_a_row_of_nothing_draws_what_changes_nothing():
     assert not draws.mirrored.any()
     for name in ("noise", "blur", "added", "grid", "quarter_turns", "window"):
         assert not getattr(draws, name).any(), name
+    assert not draws.inverted.any()
+    assert (draws.colours == np.eye(3, 4)).all()
     for name in ("brightness", "contrast", "low_resolution", "gamma", "inverted_gamma", "last_contrast"):
         assert (getattr(draws, name) == 1).all(), name
 
