@@ -29,11 +29,13 @@ def export(num_classes: int, prepared: Sequence[int], image: Sequence[int], rows
     import numpy as np
     import torch
 
-    from msseg.inference.export import LabelStream
+    from msseg.inference.collectors import LargestClass
+    from msseg.inference.score_stream import ScoreStream
 
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(num_classes, *_COARSE, generator=generator)
-    stream = LabelStream(num_classes, prepared, image, order=1)
+    largest = LargestClass(num_classes, image)
+    stream = ScoreStream([largest], prepared, image, order=1)
     wall = cpu = 0.0
     with torch.inference_mode():
         for start in range(0, prepared[0], rows):
@@ -42,7 +44,7 @@ def export(num_classes: int, prepared: Sequence[int], image: Sequence[int], rows
             stream.push(slab)
             wall, cpu = wall + time.monotonic() - before[0], cpu + time.process_time() - before[1]
             del slab
-    return {"wall_s": wall, "cpu_s": cpu, "classes": len(np.unique(stream.labels()))}
+    return {"wall_s": wall, "cpu_s": cpu, "classes": len(np.unique(largest.labels()))}
 
 
 def _smooth(coarse, prepared: Sequence[int], rows: slice):

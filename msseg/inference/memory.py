@@ -48,15 +48,17 @@ def case_bytes(
     new_shape: Sequence[int],
     batch_size: int,
     value_bytes: int = SINGLE_BYTES,
+    kept_bytes: int = 0,
 ) -> int:
     """Bytes of scores, answers and labels of one case: what `PredictionOptions.max_bytes` bounds.
 
-    Scores of one row of tiles, the answers of a batch, the rows that go to the image's grid, and the label map there.
+    Scores of one row of tiles, the answers of a batch, the rows that go to the image's grid, and the label map there;
+    `kept_bytes` are those of probabilities that are kept.
     """
     answers = batch_size * num_classes * math.prod(patch) * SINGLE_BYTES
     label_bytes = 1 if num_classes <= 256 else 2
     labels = math.prod(new_shape) * label_bytes
-    return rolling_bytes(num_classes, shape, patch, value_bytes) + answers + labels + _SLAB_BYTES
+    return rolling_bytes(num_classes, shape, patch, value_bytes) + answers + labels + _SLAB_BYTES + kept_bytes
 
 
 def prediction_bytes(

@@ -14,19 +14,24 @@ import torch
 from msseg.checkpoint import Model, load_model
 from msseg.data.labels import LabelMap
 from msseg.errors import CheckpointError, DatasetError
-from msseg.inference.export import LabelStream, in_file_order, resampled_labels, uncropped
+from msseg.files import read_json
+from msseg.inference.export import in_file_order, uncropped
 from msseg.inference.memory import case_bytes, free_bytes
 from msseg.inference.mirrors import Mirror
 from msseg.inference.passes import Passes
 from msseg.inference.placement import Placement, first_that_fits, placements, score_type
+from msseg.inference.prediction import CaseCollectors, Keep, Prediction, has_one_foreground, objects_of
+from msseg.inference.score_stream import ScoreStream
 from msseg.inference.sliding_window import batch_limit, make_window, predict_logits
 from msseg.inference.streaming import OnBatch, Window, score_slabs
+from msseg.instances.decision import Decision, decision_from_json
 from msseg.networks.allocation import keep_freed_memory
 from msseg.postprocessing.rules import Rule, apply_rules, read_rules
 from msseg.preprocessing.case import PreparedCase, preprocess_case
 from msseg.preprocessing.resample import separate_axis
 
 RULES_FILE = "postprocessing.json"
+DECISION_FILE = "decision.json"
 
 
 @dataclass(frozen=True)
@@ -54,14 +59,16 @@ class PredictionOptions:
 class Predictor:
     """A model on its device, ready for any number of images.
 
-    `predict_array` is the whole way; `prepare`, `classes` and `finish` are its three parts, which may run in threads
-    of their own for different images. Only `classes` uses the networks and the device.
+    `predict_array` is the whole way; `prepare`, `predict` and `finish` are its three parts, which may run in threads
+    of their own for different images. Only `predict` uses the networks and the device. `decision` holds thresholds for
+    a model of one foreground, None: ½, which of two classes takes the larger score.
     """
 
     model: Model
     device: torch.device
     options: PredictionOptions = PredictionOptions()
     rules: Sequence[Rule] = ()
+    decision: Decision | None = None
 
     def predict_array(self, image_czyx: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
         """The label map (z, y, x) of an image (c, z, y, x), in the values of the data set's labels.
@@ -89,7 +96,25 @@ class Predictor:
         return self.finish(self.classes(prepared, on_batch), prepared)
 
     def classes(self, prepared: PreparedCase, on_batch: OnBatch | None = None) -> np.ndarray:
-        """Class indices (z, y, x) on the grid between crop and resampling; see `segment`.
+        """Class indices (z, y, x) on the grid between crop and resampling; see `segment` and `Prediction`."""
+        return self.predict(prepared, on_batch).classes
+
+    def probabilities(self, prepared: PreparedCase, on_batch: OnBatch | None = None) -> np.ndarray:
+        """Probabilities (k, z, y, x), float32, on the image's own grid; outside the crop it is all background.
+
+        The softmax of the interpolated scores, before decision and postprocessing. Raises as `segment` does.
+        """
+        found = self.predict(prepared, on_batch, Keep(probabilities=True)).probabilities
+        assert found is not None
+        return found
+
+    def predict(
+        self,
+        prepared: PreparedCase,
+        on_batch: OnBatch | None = None,
+        keep: Keep = Keep(),  # noqa: B008 (frozen)
+    ) -> Prediction:
+        """The classes, and what else is to be kept; raises as `segment` does.
 
         A voxel that goes to a class which guidance has seen nowhere in the image becomes background.
         """
@@ -104,13 +129,13 @@ class Predictor:
             noise_std=self.options.noise_std,
             seed=self.options.seed,
         )
-        batch_size = batch_limit(self.device, window.patch)
-        new_shape = prepared.shape_after_crop
-        needs = partial(case_bytes, window.num_classes, window.shape, window.patch, new_shape, batch_size)
+        batch_size, kept_bytes = batch_limit(self.device, window.patch), keep.bytes_for(window.num_classes, prepared)
+        shapes = window.shape, window.patch, prepared.shape_after_crop
+        needs = partial(case_bytes, window.num_classes, *shapes, batch_size, kept_bytes=kept_bytes)
         dtype = score_type(needs, self.options.max_bytes, self._free_bytes)
         ways = placements(self.device, batch_size, dtype)
         return first_that_fits(
-            ways, lambda placement: self._labelled(window, prepared, placement, on_batch), self._passes.forget
+            ways, lambda placement: self._predicted(window, prepared, placement, on_batch, keep), self._passes.forget
         )
 
     def score(self, prepared: PreparedCase, on_batch: OnBatch | None = None) -> torch.Tensor:
@@ -124,15 +149,21 @@ class Predictor:
     def label(self, logits: torch.Tensor, prepared: PreparedCase) -> np.ndarray:
         """The label map of whole logits on the image's own grid. Raises CheckpointError where they are not finite."""
         _check_finite(logits)
-        apart = separate_axis(prepared.spacing_mm, prepared.spacing_before_mm)
-        order = self.model.configuration.score_order
-        return self.finish(resampled_labels(logits, prepared.shape_after_crop, order, apart), prepared)
+        kept = self._collectors(prepared, 0, Keep())
+        with torch.inference_mode():
+            self._stream(kept, logits.shape[1:], prepared, 0).push(logits)
+        return self.finish(kept.prediction().classes, prepared)
 
     def finish(self, classes: np.ndarray, prepared: PreparedCase) -> np.ndarray:
         """The label map on the image's own grid from class indices on the cropped one, after the postprocessing."""
-        whole = uncropped(classes, prepared.crop_box, prepared.shape_before_crop)
-        index = apply_rules(in_file_order(whole, prepared.axis_order), self.rules)
-        return LabelMap(tuple(self.model.plan.labels.values())).to_values(index)
+        return self.label_map.to_values(apply_rules(whole_grid(classes, prepared), self.rules))
+
+    @property
+    def label_map(self) -> LabelMap:
+        """Between the class indices of a prediction and the values of label maps."""
+        plan = self.model.plan
+        values = plan.labels.values() if objects_of(plan) is None else (0, objects_of(plan).value)
+        return LabelMap(tuple(values))
 
     @cached_property
     def _free_bytes(self) -> int | None:
@@ -143,20 +174,28 @@ class Predictor:
     def _passes(self) -> Passes:
         return Passes(self.model.networks, self.options.branches, self.options.guidance)
 
-    def _labelled(
-        self, window: Window, prepared: PreparedCase, placement: Placement, on_batch: OnBatch | None
-    ) -> np.ndarray:
-        """The class indices, computed as `placement` says."""
-        apart = separate_axis(prepared.spacing_mm, prepared.spacing_before_mm)
-        order, new_shape = self.model.configuration.score_order, prepared.shape_after_crop
+    def _predicted(
+        self, window: Window, prepared: PreparedCase, placement: Placement, on_batch: OnBatch | None, keep: Keep
+    ) -> Prediction:
+        """The prediction, computed as `placement` says."""
         seen_classes = torch.zeros(window.num_classes - 1, dtype=torch.bool) if self._passes.guided else None
-        stream = LabelStream(window.num_classes, window.shape, new_shape, order, apart, window.axis)
+        kept = self._collectors(prepared, window.axis, keep)
+        stream = self._stream(kept, window.shape, prepared, window.axis)
         with self._passes.session(placement.device):
             for slab in score_slabs(window, self._passes.on(placement.device), placement, seen_classes, on_batch):
                 _check_finite(slab)
                 stream.push(slab)
-        labels = stream.labels()
-        return labels if seen_classes is None else only_seen(labels, seen_classes)
+        assert stream.is_done
+        return kept.prediction(seen_classes)
+
+    def _collectors(self, prepared: PreparedCase, axis: int, keep: Keep) -> CaseCollectors:
+        threshold = None if self.decision is None else self.decision.foreground
+        return CaseCollectors(self.model.plan, prepared, axis, threshold, keep)
+
+    def _stream(self, kept: CaseCollectors, shape: Sequence[int], prepared: PreparedCase, axis: int) -> ScoreStream:
+        apart = separate_axis(prepared.spacing_mm, prepared.spacing_before_mm)
+        order, new_shape = self.model.configuration.score_order, prepared.shape_after_crop
+        return ScoreStream(kept.collectors, shape, new_shape, order, apart, axis)
 
 
 def load_predictor(
@@ -165,27 +204,41 @@ def load_predictor(
     folds: Sequence[str] | None = None,
     options: PredictionOptions | None = None,
     postprocess: bool = True,
+    decide: bool = True,
 ) -> Predictor:
-    """The predictor of a model folder: the networks of `folds` (default: all) and its postprocessing, if wanted.
+    """The predictor of a model folder: the networks of `folds` (default: all), its postprocessing and its decision.
+
+    The latter two are left out where `postprocess` or `decide` say so.
 
     On a CPU the process is told to keep freed memory, see `keep_freed_memory`. Raises CheckpointError where the folder
     holds no such model.
     """
     if device.type == "cpu":
         keep_freed_memory()
-    rules_path = Path(model_dir) / RULES_FILE
+    rules_path, decision_path = Path(model_dir) / RULES_FILE, Path(model_dir) / DECISION_FILE
+    model = load_model(model_dir, folds, device)
     return Predictor(
-        model=load_model(model_dir, folds, device),
+        model=model,
         device=device,
         options=options or PredictionOptions(),
         rules=read_rules(rules_path) if postprocess and rules_path.exists() else (),
+        decision=_read_decision(decision_path, model) if decide and decision_path.exists() else None,
     )
 
 
-def only_seen(labels: np.ndarray, seen_classes: torch.Tensor) -> np.ndarray:
-    """The class indices with background in place of foreground classes that are not seen (k - 1, bool)."""
-    kept = np.concatenate(([True], seen_classes.numpy()))
-    return labels if kept.all() else np.where(kept, np.arange(len(kept)), 0).astype(labels.dtype)[labels]
+def whole_grid(volume: np.ndarray, prepared: PreparedCase) -> np.ndarray:
+    """A volume (z, y, x) of the grid between crop and resampling on the image's own, 0 outside of the crop."""
+    whole = uncropped(volume, prepared.crop_box, prepared.shape_before_crop)
+    return in_file_order(whole, prepared.axis_order)
+
+
+def _read_decision(path: Path, model: Model) -> Decision:
+    decision = decision_from_json(read_json(path, CheckpointError), str(path))
+    if not has_one_foreground(model.plan):
+        raise CheckpointError(
+            f"{path}: thresholds for one foreground, but the model has {len(model.plan.labels) - 1} labels. Remove it."
+        )
+    return decision
 
 
 def _check_finite(logits: torch.Tensor) -> None:

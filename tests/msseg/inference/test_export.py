@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from msseg.inference.export import LabelStream, in_file_order, resampled_labels, uncropped
+from msseg.inference.collectors import LargestClass
+from msseg.inference.export import in_file_order, resampled_labels, uncropped
+from msseg.inference.score_stream import ScoreStream
 from msseg.preprocessing.resample import axis_weights
 
 
@@ -23,7 +25,7 @@ def random_logits(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarra
 @pytest.mark.parametrize("new_shape", [(9, 11, 13), (20, 17, 30), (5, 6, 7), (9, 30, 13), (1, 1, 1)])
 @pytest.mark.parametrize("separate", [None, 0, 1, 2])
 def test_slab_by_slab_equals_resampling_all_classes_and_then_taking_the_largest(monkeypatch, new_shape, separate):
-    monkeypatch.setattr("msseg.inference.export._SLAB_VOXELS", {"cpu": 300})
+    monkeypatch.setattr("msseg.inference.score_stream._SLAB_VOXELS", {"cpu": 300})
     logits = random_logits((4, 9, 11, 13))
     orders = tuple(0 if axis == separate else 1 for axis in range(3))
     expected = full_resampling(logits, new_shape, orders)
@@ -38,18 +40,20 @@ def test_slab_by_slab_equals_resampling_all_classes_and_then_taking_the_largest(
 @pytest.mark.parametrize("separate", [None, 0, 1, 2])
 @pytest.mark.parametrize("order", [0, 1])
 def test_slabs_of_any_thickness_along_any_axis_give_the_labels_of_the_whole(monkeypatch, axis, separate, order):
-    monkeypatch.setattr("msseg.inference.export._SLAB_VOXELS", {"cpu": 300})
+    monkeypatch.setattr("msseg.inference.score_stream._SLAB_VOXELS", {"cpu": 300})
     rng = np.random.default_rng(axis)
     for new_shape in [(9, 11, 13), (20, 17, 30), (5, 6, 7), (9, 30, 13), (1, 1, 1), (40, 3, 13)]:
         logits = torch.from_numpy(random_logits((4, 9, 11, 13)))
-        stream = LabelStream(4, (9, 11, 13), new_shape, order, separate, axis)
+        largest = LargestClass(4, new_shape, axis)
+        stream = ScoreStream([largest], (9, 11, 13), new_shape, order, separate, axis)
         by_rows, start = logits.movedim(1 + axis, 1), 0
         while start < by_rows.shape[1]:
             stop = start + int(rng.integers(1, 5))
             stream.push(by_rows[:, start:stop])
             start = stop
         expected = resampled_labels(logits, new_shape, order, separate)
-        found = stream.labels()
+        assert stream.is_done
+        found = largest.labels()
         assert found.shape == new_shape and found.dtype == np.uint8
         orders = tuple(0 if number == separate else order for number in range(3))
         scores = full_resampling(logits.numpy(), new_shape, orders)
@@ -60,12 +64,13 @@ def test_slabs_of_any_thickness_along_any_axis_give_the_labels_of_the_whole(monk
 
 def test_a_slab_may_be_written_over_once_it_was_taken():
     logits = torch.from_numpy(random_logits((3, 6, 4, 4)))
-    stream = LabelStream(3, (6, 4, 4), (13, 4, 5), 1)
+    largest = LargestClass(3, (13, 4, 5))
+    stream = ScoreStream([largest], (6, 4, 4), (13, 4, 5), 1)
     for row in range(6):
         slab = logits[:, row : row + 1].clone()
         stream.push(slab)
         slab.fill_(torch.nan)
-    np.testing.assert_array_equal(stream.labels(), resampled_labels(logits, (13, 4, 5), 1))
+    np.testing.assert_array_equal(largest.labels(), resampled_labels(logits, (13, 4, 5), 1))
 
 
 def test_order_0_takes_the_nearest_scores():

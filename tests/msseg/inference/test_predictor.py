@@ -11,7 +11,8 @@ from msseg.checkpoint import Checkpoint, save_checkpoint
 from msseg.errors import CheckpointError, DatasetError, ResourceError
 from msseg.inference.memory import case_bytes
 from msseg.inference.placement import Placement
-from msseg.inference.predictor import PredictionOptions, Predictor, load_predictor, only_seen
+from msseg.inference.prediction import only_seen
+from msseg.inference.predictor import PredictionOptions, Predictor, load_predictor
 from msseg.networks.build import build_network
 from msseg.postprocessing.rules import Rule, write_rules
 
@@ -122,15 +123,15 @@ def test_a_limit_halves_the_scores_precision_or_is_refused_in_words(threshold_mo
 
 def test_a_full_device_is_left_step_by_step_and_the_labels_are_the_same(threshold_model, monkeypatch):
     attempts = []
-    labelled = Predictor._labelled
+    predicted = Predictor._predicted
 
-    def of_little_memory(self, window, prepared, placement, on_batch):
+    def of_little_memory(self, window, prepared, placement, *rest):
         attempts.append((placement.device.type, placement.keep_on.type, placement.batch_size))
         if placement.device.type == "cuda":
             raise torch.cuda.OutOfMemoryError("full")
-        return labelled(self, window, prepared, placement, on_batch)
+        return predicted(self, window, prepared, placement, *rest)
 
-    monkeypatch.setattr(Predictor, "_labelled", of_little_memory)
+    monkeypatch.setattr(Predictor, "_predicted", of_little_memory)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     image = blocky_image((11, 14, 17))
     label = Predictor(threshold_model, torch.device("cuda")).predict_array(image, (1.0, 1.0, 1.0))

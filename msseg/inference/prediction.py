@@ -1,0 +1,125 @@
+"""What of a case's scores is kept: the class of every voxel, and probabilities where they are asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from msseg.inference.collectors import Collector, Foreground, LargestClass, Probabilities
+from msseg.preprocessing.case import PreparedCase
+from planning.plan import Plan
+
+_SINGLE_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What is kept beside the classes: `probabilities` of all classes, `shares` of the foreground."""
+
+    probabilities: bool = False
+    shares: bool = False
+
+    def bytes_for(self, num_classes: int, prepared: PreparedCase) -> int:
+        """Bytes that it takes for a case."""
+        whole, cropped = math.prod(prepared.shape_before_crop), math.prod(prepared.shape_after_crop)
+        return self.probabilities * num_classes * _SINGLE_BYTES * whole + self.shares * cropped
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the networks found in a case.
+
+    `classes` are indices (z, y, x) on the grid between crop and resampling; where all classes but the first are one
+    foreground, 0 and 1. `shares` is the foreground's probability there, uint8, see `Foreground`. `probabilities` are
+    float32 (k, z, y, x) on the image's own grid in the axes of the file. The latter two are None where not asked for.
+    """
+
+    classes: np.ndarray
+    probabilities: np.ndarray | None = None
+    shares: np.ndarray | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return sum(0 if one is None else one.nbytes for one in (self.classes, self.probabilities, self.shares))
+
+
+def has_one_foreground(plan: Plan) -> bool:
+    """Whether there is one thing to find: one label, or objects as levels."""
+    return len(plan.labels) == 2 or objects_of(plan) is not None
+
+
+def objects_of(plan: Plan) -> Any:
+    """The plan's objects, None where its classes are labels."""
+    return getattr(plan, "instances", None)
+
+
+class CaseCollectors:
+    """The collectors of one case, along `axis`, and the prediction that they add up to.
+
+    `threshold` is the foreground's, None: the class of the largest score, or of levels ½.
+    """
+
+    def __init__(self, plan: Plan, prepared: PreparedCase, axis: int, threshold: float | None, keep: Keep) -> None:
+        shape = prepared.shape_after_crop
+        self._labels: LargestClass | Foreground = LargestClass(len(plan.labels), shape, axis)
+        if objects_of(plan) is not None or threshold is not None or keep.shares:
+            self._labels = Foreground(shape, axis, 0.5 if threshold is None else threshold, keep.shares)
+        self.collectors: list[Collector] = [self._labels]
+        self._probabilities: np.ndarray | None = None
+        if keep.probabilities:
+            self._probabilities, inside = _background(len(plan.labels), prepared)
+            self.collectors.append(Probabilities(inside, axis))
+
+    def prediction(self, seen_classes: torch.Tensor | None = None) -> Prediction:
+        """The prediction; what guidance has not seen (k - 1, bool, None: not asked) goes to the background."""
+        labels, probabilities = self._labels.labels(), self._probabilities
+        shares = self._labels.shares() if isinstance(self._labels, Foreground) else None
+        if seen_classes is not None:
+            if isinstance(self._labels, Foreground):
+                labels = labels * np.uint8(seen_classes.any())
+                shares = None if shares is None else shares * np.uint8(seen_classes.any())
+            else:
+                labels = only_seen(labels, seen_classes)
+            if probabilities is not None:
+                _rule_out(probabilities, seen_classes)
+        return Prediction(labels, probabilities, shares)
+
+
+def only_seen(labels: np.ndarray, seen_classes: torch.Tensor) -> np.ndarray:
+    """The class indices with background in place of foreground classes that are not seen (k - 1, bool)."""
+    kept = np.concatenate(([True], seen_classes.numpy()))
+    return labels if kept.all() else np.where(kept, np.arange(len(kept)), 0).astype(labels.dtype)[labels]
+
+
+def _background(num_classes: int, prepared: PreparedCase) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (k, z, y, x) of background alone in the file's axes, and the view of what lies inside the crop.
+
+    The view is in the plan's axes, so that a collector writes where the voxels belong.
+    """
+    order = prepared.axis_order
+    shape = [prepared.shape_before_crop[axis] for axis in np.argsort(order)]
+    whole = np.zeros((num_classes, *shape), np.float32)
+    whole[0] = 1
+    inside = whole.transpose(0, *(1 + axis for axis in order))
+    crop = (slice(None), *(slice(start, stop) for start, stop in prepared.crop_box))
+    return whole, inside[crop]
+
+
+def _rule_out(probabilities: np.ndarray, seen_classes: torch.Tensor) -> None:
+    """Give to the background, in place, the classes that are not seen: it is as probable as the most probable of them.
+
+    As `answers.rule_out` does with scores: a voxel that such a class would win becomes background, every other keeps
+    its class.
+    """
+    if seen_classes.all():
+        return
+    background = probabilities[0]
+    for index in 1 + np.flatnonzero(~seen_classes.numpy()):
+        np.maximum(background, probabilities[index], out=background)
+        probabilities[index] = 0
+    probabilities /= probabilities.sum(0)
