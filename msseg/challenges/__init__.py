@@ -1,0 +1,1 @@
+"""Challenges: their data in, their submission files out, each with its own check."""

@@ -1,0 +1,132 @@
+"""A source brought into the form of its data set, and written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from msseg.challenges.form import Form
+from msseg.challenges.source import Source, label_shape, number_kind, read_source_image, read_source_label
+from msseg.data.geometry import Geometry
+from msseg.data.image import image_ending, write_image, write_label
+from msseg.data.problems import FileError, Problem
+from msseg.files import atomic_path
+
+_MOST_OBJECTS_IN_PNG = 65535
+_PNG_HEADER = slice(0, 26)
+_PNG_DEPTH_AND_COLOUR = slice(24, 26)
+# Bit depth and colour type of pictures that are grey, or red, green and blue, and nothing else.
+_PLAIN_PNG = {1: ((8, 0), (16, 0)), 3: ((8, 2),)}
+
+
+@dataclass(frozen=True)
+class CaseWriter:
+    """Writes sources into a data set folder; what it returns are notes."""
+
+    destination: Path
+    form: Form
+
+    def __call__(self, source: Source) -> list[Problem]:
+        """Write the images and labels of one source, each file whole or not at all.
+
+        Everything is read before the first file is written. Raises FileError for what cannot be taken.
+        """
+        image, geometry = read_source_image(source)
+        label, notes = self._label(source, geometry) if source.label is not None else (None, [])
+        for name, files, page in self._pages(source, image):
+            grid = replace(geometry, shape=files[0].shape[1:])
+            for path, channels in zip(self.image_paths(name, source.is_test), files, strict=True):
+                if page is None and self._is_plain(source.image, len(channels), len(files)):
+                    _copy(source.image, path)
+                else:
+                    write_image(path, channels.astype(number_kind(channels)), grid)
+            if label is not None:
+                write_label(self.label_path(name, source.is_test), label if page is None else label[page], grid)
+        return notes
+
+    def image_paths(self, name: str, is_test: bool) -> list[Path]:
+        """Where the images of a case go."""
+        folder = self.destination / ("imagesTs" if is_test else "imagesTr")
+        files = 1 if self.form.is_packed else len(self.form.channels)
+        return [folder / f"{name}_{number:04d}{self.form.ending}" for number in range(files)]
+
+    def label_path(self, name: str, is_test: bool) -> Path:
+        """Where the label of a case goes."""
+        return self.destination / ("labelsTs" if is_test else "labelsTr") / f"{name}{self.form.ending}"
+
+    def outputs(self, source: Source) -> list[Path]:
+        """Every file that a source becomes."""
+        images = [path for name in source.names for path in self.image_paths(name, source.is_test)]
+        labels = [self.label_path(name, source.is_test) for name in source.names if source.label is not None]
+        return images + labels
+
+    def _pages(self, source: Source, image: np.ndarray) -> Iterator[tuple[str, list[np.ndarray], slice | None]]:
+        """The name of every case, its files (c, z, y, x), and the slice of the source that it is, None for all."""
+        if self.form.is_packed:
+            image = _with_colours(image, len(self.form.channels))
+        elif self.form.pages == "channels":
+            image = image.swapaxes(0, 1)
+        files = [image] if self.form.is_packed else [channel[None] for channel in image]
+        if not source.pages:
+            yield source.name, files, None
+        for number, name in enumerate(source.pages):
+            page = slice(number, number + 1)
+            yield name, [file[:, page] for file in files], page
+
+    def _label(self, source: Source, geometry: Geometry) -> tuple[np.ndarray, list[Problem]]:
+        label, notes = read_source_label(source, label_shape(geometry, self.form.pages))
+        assert source.label is not None
+        if self.form.instances:
+            return _renumbered(source.label, label, self.form.ending), notes
+        _refuse_undeclared(source.label, label, self.form.labels)
+        return label, notes
+
+    def _is_plain(self, path: Path, channels: int, files: int) -> bool:
+        """Whether the file is already what would be written."""
+        if image_ending(path) != self.form.ending or files > 1 or self.form.pages == "channels":
+            return False
+        return not self.form.is_packed or _is_plain_picture(path, channels)
+
+
+def _is_plain_picture(path: Path, channels: int) -> bool:
+    if image_ending(path) != ".png":
+        return False
+    with path.open("rb") as stream:
+        depth, colour = stream.read(_PNG_HEADER.stop)[_PNG_DEPTH_AND_COLOUR]
+    return (depth, colour) in _PLAIN_PNG[channels]
+
+
+def _with_colours(image: np.ndarray, channels: int) -> np.ndarray:
+    """The image with one channel or three: grey repeated, or the first of three equal ones."""
+    return image if len(image) == channels else np.repeat(image[:1], channels, axis=0)
+
+
+def _renumbered(path: Path, ids: np.ndarray, ending: str) -> np.ndarray:
+    """Object numbers 1 … N without gaps, uint16 where they fit."""
+    if ids.min() < 0:
+        raise FileError(path, f"the value {ids.min()}", "object numbers from 0 on", "Export the mask again.")
+    numbers, position = np.unique(ids, return_inverse=True)
+    new = position.reshape(ids.shape) + (numbers[0] != 0)
+    if new.max() <= _MOST_OBJECTS_IN_PNG:
+        return new.astype(np.uint16)
+    if ending == ".png":
+        found = f"{new.max()} objects"
+        raise FileError(path, found, f"at most {_MOST_OBJECTS_IN_PNG}, which a PNG can number", "Cut the image.")
+    return new.astype(np.int32)
+
+
+def _refuse_undeclared(path: Path, label: np.ndarray, labels: dict[str, int]) -> None:
+    undeclared = np.setdiff1d(label, list(labels.values()))
+    if undeclared.size:
+        found = ", ".join(map(str, undeclared[:8].tolist())) + (" and more" if undeclared.size > 8 else "")
+        expected = ", ".join(map(str, labels.values()))
+        raise FileError(path, f"label values {found}", expected, "Declare them with --labels, or mend the label.")
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)

@@ -1,0 +1,86 @@
+"""Data Science Bowl 2018: nuclei of many kinds, one mask an object; a CSV of run lengths, one row an object."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msseg.challenges.challenge import Challenge, ConversionOptions, Fault, SubmissionOptions
+from msseg.challenges.conversion import ConversionReport, Listing, convert_listing
+from msseg.challenges.image_list import image_shapes
+from msseg.challenges.object_masks import meaning_of, objects_of, refuse_missing
+from msseg.challenges.object_rows import check_object_rows, write_object_rows
+from msseg.challenges.source import Source
+from msseg.data.cases import list_images
+from msseg.data.problems import Problem
+from msseg.errors import DatasetError
+from msseg.evaluation.pairs import label_files
+
+_TRAINING, _TEST = "stage1_train", "stage1_test"
+_LABEL = "nucleus"
+
+
+def convert(source: Path, destination: Path, options: ConversionOptions) -> ConversionReport:
+    """The folder of `stage1_train/<id>/images, masks` (and `stage1_test`) as a data set of nuclei by number."""
+    source = Path(source)
+    training = source / _TRAINING if (source / _TRAINING).is_dir() else source
+    sources, problems = _cases(training, is_test=False)
+    if not sources and not problems:
+        raise DatasetError(
+            f"{source}: no {_TRAINING}/<id>/images; expected the unpacked folder of the challenge, not its archives. "
+            "Unpack stage1_train.zip first, or use --from folder for images/ and masks/."
+        )
+    tests, test_problems = _cases(source / _TEST, is_test=True)
+    labels = options.labels or {_LABEL: 1}
+    return convert_listing(
+        Listing((*sources, *tests), (*problems, *test_problems), labels, instances=True), destination, options
+    )
+
+
+def write(predictions: Path, path: Path, options: SubmissionOptions) -> list[str]:
+    """Write the CSV of a folder of masks: object numbers, or one value whose connected components are the objects."""
+    files = label_files(predictions)
+    if not files:
+        raise DatasetError(f"{predictions}: no masks; expected one of every image. Predict them with msseg_predict.")
+    shapes = {} if options.images is None else image_shapes(options.images)
+    if shapes:
+        refuse_missing(predictions, files, shapes)
+    masks = meaning_of(files, options.masks)
+    counts = write_object_rows(path, objects_of(files, masks, shapes))
+    said = {
+        "instances": "Every value of a mask is one object.",
+        "semantic": "Masks of one value: their connected components (8 neighbours) are the objects.",
+    }
+    notes = [f"{counts.objects} objects in {counts.images} images, {counts.empty} of them without any.", said[masks]]
+    return notes if shapes else [*notes, _UNCHECKED]
+
+
+_UNCHECKED = "Image ids and sizes were not checked: give the challenge's images with -r."
+
+
+def check(path: Path, images: Path | None) -> list[Fault]:
+    """Every fault of a CSV; ids and sizes are checked where the folder of the images is given."""
+    return check_object_rows(path, None if images is None else image_shapes(images))
+
+
+def _cases(folder: Path, is_test: bool) -> tuple[list[Source], list[Problem]]:
+    sources, problems = [], []
+    for case in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if case.name.startswith(".") or not (case / "images").is_dir():
+            continue
+        images = list_images(case / "images")
+        if len(images) != 1:
+            found = f"{len(images)} images"
+            problems.append(Problem(case.name, str(case / "images"), found, "one image", "Unpack the archive again."))
+        else:
+            sources.append(Source(case.name, images[0], None if is_test else case / "masks", is_test))
+    return sources, problems
+
+
+DSB2018 = Challenge(
+    name="dsb2018",
+    title="Data Science Bowl 2018, nuclei",
+    url="https://www.kaggle.com/c/data-science-bowl-2018",
+    convert=convert,
+    write=write,
+    check=check,
+)

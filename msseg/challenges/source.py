@@ -1,0 +1,130 @@
+"""One case to be converted: its files, and what they hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from msseg.challenges.challenge import Pages
+from msseg.challenges.merged_masks import merge_masks
+from msseg.data.cases import list_images
+from msseg.data.geometry import Geometry
+from msseg.data.image import image_ending, read_image, read_label
+from msseg.data.problems import FileError, Problem
+
+Kind = Literal["uint8", "uint16", "float32"]
+
+MOST_VALUES = 32
+_COLOURS = 3
+_FLAT_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of a case; `label` may be a folder of one mask an object. With `pages`, a case of each page."""
+
+    name: str
+    image: Path
+    label: Path | None = None
+    is_test: bool = False
+    pages: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The cases that it becomes."""
+        return self.pages or (self.name,)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files it is read from, the masks of objects among them."""
+        if self.label is None:
+            return (self.image,)
+        return (self.image, *(list_images(self.label) if self.label.is_dir() else [self.label]))
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether its image is a picture, which knows no place in a patient."""
+        return image_ending(self.image) in _FLAT_ENDINGS
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an image and its label hold, as far as it decides on the form of the data set.
+
+    `kind` is the smallest type that holds the numbers; `values` are those of a semantic label, at most 33.
+    """
+
+    channels: int
+    is_colour: bool
+    slices: int
+    kind: Kind
+    has_spacing: bool
+    values: tuple[int, ...] = ()
+
+
+def look_at(source: Source, instances: bool, pages: Pages) -> Look:
+    """What a source holds; FileError where it cannot be read, or its label does not fit its image."""
+    image, geometry = read_source_image(source)
+    values: tuple[int, ...] = ()
+    if source.label is not None and not instances:
+        label, _ = read_source_label(source, label_shape(geometry, pages))
+        values = tuple(np.unique(label)[: MOST_VALUES + 1].tolist())
+    is_colour = len(image) == _COLOURS and bool((image[0] != image[1]).any() or (image[0] != image[2]).any())
+    return Look(len(image), is_colour, image.shape[1], number_kind(image), geometry.has_spacing, values)
+
+
+def read_source_image(source: Source) -> tuple[np.ndarray, Geometry]:
+    """The image float32 (c, z, y, x); FileError for a picture that is neither grey nor of three colours."""
+    image, geometry = read_image([source.image])
+    if source.is_flat and len(image) not in (1, _COLOURS):
+        remedy = "Save its channels as pages, or as files of their own."
+        raise FileError(source.image, f"{len(image)} channels", "one, or red, green and blue", remedy)
+    return image, geometry
+
+
+def label_shape(image: Geometry, pages: Pages) -> tuple[int, int, int]:
+    """The shape (z, y, x) that the label of an image has."""
+    return (1, *image.shape[1:]) if pages == "channels" else image.shape
+
+
+def read_source_label(source: Source, shape: tuple[int, int, int]) -> tuple[np.ndarray, list[Problem]]:
+    """The label map (z, y, x), and notes on masks that were left out or lie over each other."""
+    assert source.label is not None
+    if source.label.is_dir():
+        return _merged(source, source.label, shape)
+    label, _ = read_label(source.label)
+    if label.shape != shape:
+        found, expected = (_size(one) for one in (label.shape, shape))
+        remedy = "Pair it with its own image, or export it again."
+        raise FileError(source.label, found, f"{expected} as its image has", remedy)
+    return label, []
+
+
+def number_kind(image: np.ndarray) -> Kind:
+    """The smallest type that holds the numbers of an image without a loss."""
+    if image.min() < 0 or image.max() > np.iinfo(np.uint16).max or (image != np.rint(image)).any():
+        return "float32"
+    return "uint8" if image.max() <= np.iinfo(np.uint8).max else "uint16"
+
+
+def _merged(source: Source, folder: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, list[Problem]]:
+    merged = merge_masks(folder, list_images(folder), shape)
+    notes = []
+    if merged.overlap_px:
+        found = f"{merged.overlap_px} pixels in more than one mask"
+        notes.append(_note(source, folder, found, "every pixel in one", "Left to the first mask by name."))
+    notes += [_note(source, path, "an empty mask", "an object", "Left out.") for path in merged.empty]
+    notes += [_note(source, path, "pixels of earlier masks alone", "its own", "Left out.") for path in merged.hidden]
+    return merged.ids, notes
+
+
+def _note(source: Source, path: Path, found: str, expected: str, remedy: str) -> Problem:
+    return Problem(source.name, str(path), found, expected, remedy, "note")
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    pages, height, width = shape
+    return f"{width} x {height} pixels" + (f" on {pages} pages" if pages > 1 else "")
