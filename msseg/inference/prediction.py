@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -50,12 +49,7 @@ class Prediction:
 
 def has_one_foreground(plan: Plan) -> bool:
     """Whether there is one thing to find: one label, or objects as levels."""
-    return len(plan.labels) == 2 or objects_of(plan) is not None
-
-
-def objects_of(plan: Plan) -> Any:
-    """The plan's objects, None where its classes are labels."""
-    return getattr(plan, "instances", None)
+    return len(plan.labels) == 2 or plan.instances is not None
 
 
 class CaseCollectors:
@@ -67,7 +61,7 @@ class CaseCollectors:
     def __init__(self, plan: Plan, prepared: PreparedCase, axis: int, threshold: float | None, keep: Keep) -> None:
         shape = prepared.shape_after_crop
         self._labels: LargestClass | Foreground = LargestClass(len(plan.labels), shape, axis)
-        if objects_of(plan) is not None or threshold is not None or keep.shares:
+        if plan.instances is not None or threshold is not None or keep.shares:
             self._labels = Foreground(shape, axis, 0.5 if threshold is None else threshold, keep.shares)
         self.collectors: list[Collector] = [self._labels]
         self._probabilities: np.ndarray | None = None

@@ -20,7 +20,7 @@ from msseg.inference.memory import case_bytes, free_bytes
 from msseg.inference.mirrors import Mirror
 from msseg.inference.passes import Passes
 from msseg.inference.placement import Placement, first_that_fits, placements, score_type
-from msseg.inference.prediction import CaseCollectors, Keep, Prediction, has_one_foreground, objects_of
+from msseg.inference.prediction import CaseCollectors, Keep, Prediction, has_one_foreground
 from msseg.inference.score_stream import ScoreStream
 from msseg.inference.sliding_window import batch_limit, make_window, predict_logits
 from msseg.inference.streaming import OnBatch, Window, score_slabs
@@ -162,7 +162,7 @@ class Predictor:
     def label_map(self) -> LabelMap:
         """Between the class indices of a prediction and the values of label maps."""
         plan = self.model.plan
-        values = plan.labels.values() if objects_of(plan) is None else (0, objects_of(plan).value)
+        values = plan.labels.values() if plan.instances is None else (0, plan.instances.value)
         return LabelMap(tuple(values))
 
     @cached_property

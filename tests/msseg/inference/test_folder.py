@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,12 @@ from msseg.data.image import read_label, write_image
 from msseg.data.problems import Problem
 from msseg.errors import DatasetError
 from msseg.inference import folder as folder_module
+from msseg.inference import read_ahead
 from msseg.inference.folder import output_path, predict_folder
+from msseg.inference.outputs import ProbabilityFiles
 from msseg.inference.predictor import Predictor
+from msseg.inference.probability_files import read_probabilities
+from msseg.instances.decision import Decision
 
 
 def write_case(folder: Path, name: str, value: float, channels: int = 1) -> np.ndarray:
@@ -84,14 +89,14 @@ def test_a_stop_ends_the_work_and_says_what_is_left(images, predictor, tmp_path)
 
 def test_a_stop_in_the_midst_of_a_case_waits_for_no_reading_that_nobody_wants(images, predictor, tmp_path, monkeypatch):
     began: list[str] = []
-    original = folder_module._read
+    original = read_ahead.read_case
 
     def read(predictor, case):
         began.append(case.name)
         time.sleep(0.2 if began[1:] else 0.0)
         return original(predictor, case)
 
-    monkeypatch.setattr(folder_module, "_read", read)
+    monkeypatch.setattr(read_ahead, "read_case", read)
     answers = itertools.chain([False], itertools.repeat(True))  # the first case begins; in its midst comes the stop
     cases = [Case(f"case_{number}", (images / "a_0000.nii.gz",)) for number in range(9)]
     # One thread reads nine cases ahead: without the cancelling all of them would be waited for.
@@ -129,7 +134,7 @@ def test_no_more_images_are_read_ahead_than_their_bytes_allow(
 ):
     """The image is cropped to 3 × 3 × 3 voxels of 4 bytes; what is held is the one in work and those ahead of it."""
     held: list[int] = []
-    original_read, original_classes = folder_module._read, Predictor.classes
+    original_read, original_predict = read_ahead.read_case, Predictor.predict
 
     def read(predictor, case):
         held.append(len(held) + 1)
@@ -137,13 +142,13 @@ def test_no_more_images_are_read_ahead_than_their_bytes_allow(
 
     begun_before_each: list[int] = []
 
-    def classes(self, prepared, on_batch=None):
+    def predict(self, *arguments):
         time.sleep(0.02)
         begun_before_each.append(len(held) - len(begun_before_each))
-        return original_classes(self, prepared, on_batch)
+        return original_predict(self, *arguments)
 
-    monkeypatch.setattr(folder_module, "_read", read)
-    monkeypatch.setattr(Predictor, "classes", classes)
+    monkeypatch.setattr(read_ahead, "read_case", read)
+    monkeypatch.setattr(Predictor, "predict", predict)
     cases = [Case(f"case_{number}", (images / "a_0000.nii.gz",)) for number in range(10)]
     report = predict_folder(predictor, cases, tmp_path / "out", workers=7, quiet=True, ahead_bytes=ahead_bytes)
     assert len(report.written) == 10
@@ -153,3 +158,34 @@ def test_no_more_images_are_read_ahead_than_their_bytes_allow(
 def test_an_output_has_the_ending_of_its_image_or_the_single_file_form(tmp_path):
     assert output_path(Case("x", (Path("in/x_0000.nii"),)), tmp_path).name == "x.nii"
     assert output_path(Case("x", (Path("in/x.mhd"),)), tmp_path).name == "x.mha"
+
+
+def test_probabilities_are_written_beside_and_a_case_is_done_when_both_files_are_there(images, predictor, tmp_path):
+    cases, out = [Case("a", (images / "a_0000.nii.gz",)), Case("c", (images / "c.nrrd",))], tmp_path / "out"
+    predict_folder(predictor, cases[:1], out, quiet=True)
+    beside = [ProbabilityFiles(out, 16)]
+    assert predict_folder(predictor, cases, out, beside=beside, quiet=True).written == ("a", "c")
+    stored = read_probabilities(out / "c.probabilities.npz")
+    label, geometry = read_label(out / "c.nrrd")
+    assert stored.labels == {"background": 0, "organ": 1, "tumour": 2}
+    assert stored.geometry.origin_mm == geometry.origin_mm
+    np.testing.assert_array_equal(np.array([0, 3, 7])[stored.probabilities.argmax(0)], label)
+    assert predict_folder(predictor, cases, out, beside=beside, quiet=True).skipped == ("a", "c")
+    (out / "a.nii.gz").unlink()
+    assert predict_folder(predictor, cases, out, beside=beside, quiet=True).written == ("a",)
+
+
+def test_objects_are_numbered_where_they_are_asked_for(predictor, tmp_path):
+    image = np.zeros((1, 1, 12, 20), np.float32)
+    image[0, 0, 2:6, 2:7], image[0, 0, 5:10, 12:18] = 1, 1
+    image[0, 0, 0, 0] = image[0, 0, -1, -1] = -8  # so that nothing is cropped
+    write_image(tmp_path / "in/cells.nii.gz", image, Geometry((1, 12, 20), (1.0, 1.0, 1.0)))
+    cases = [Case("cells", (tmp_path / "in/cells.nii.gz",))]
+    report = predict_folder(predictor, cases, tmp_path / "out", instances=True, quiet=True)
+    assert report.failed == {}
+    objects, _ = read_label(tmp_path / "out/cells.nii.gz")
+    assert objects.dtype == np.uint16 and np.unique(objects).tolist() == [0, 1, 2]
+    assert len(np.unique(objects[0, 2:6, 2:7])) == len(np.unique(objects[0, 5:10, 12:18])) == 1
+    strict = dataclasses.replace(predictor, decision=Decision(smallest_px=25))
+    predict_folder(strict, cases, tmp_path / "out", instances=True, overwrite=True, quiet=True)
+    assert np.unique(read_label(tmp_path / "out/cells.nii.gz")[0]).tolist() == [0, 1]
