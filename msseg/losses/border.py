@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from msseg.instances.coding import BORDER
 from msseg.losses.cross_entropy import cross_entropy_per_voxel, labelled_mean
 
 _NEGLIGIBLE = 6  # widths sigma of d1 + d2, where the exponential is 1.5e-8
@@ -24,30 +25,48 @@ def border_cross_entropy(
     w0: float,
     sigma_px: float,
     instances: torch.Tensor | None = None,
+    levels: bool = False,
 ) -> torch.Tensor:
     """The mean over the voxels with a label of (w_y + w0 exp(-(d1 + d2)² / 2σ²)) (-log p_y), a scalar >= 0.
 
     `class_weights` (k,), taken relative to their mean, so that w0 weighs as in the paper. `log_probabilities`
-    (b, k, *spatial); `target`, `instances` as in `border_weights`. Source: Ronneberger et al. 2015, equation 2.
+    (b, k, *spatial); `instances` as in `border_weights`, by default those of `target`, whose classes are `levels` or
+    labels. Source: Ronneberger et al. 2015, equation 2.
     """
     relative = class_weights * (len(class_weights) / class_weights.sum())
-    borders = _kept_weights(target, w0, sigma_px) if instances is None else border_weights(instances, w0, sigma_px)
+    if instances is None:
+        borders = _kept_weights(target, w0, sigma_px, levels)
+    else:
+        borders = border_weights(instances, w0, sigma_px)
     weights = relative[target.clamp(min=0)] + borders.to(log_probabilities.dtype)
     return labelled_mean(weights * cross_entropy_per_voxel(log_probabilities, target), target)
 
 
-def _kept_weights(target: torch.Tensor, w0: float, sigma_px: float) -> torch.Tensor:
-    key = (None if target.is_inference() else target._version, w0, sigma_px)
+def _kept_weights(target: torch.Tensor, w0: float, sigma_px: float, levels: bool) -> torch.Tensor:
+    key = (None if target.is_inference() else target._version, w0, sigma_px, levels)
     kept = _KEPT.get(target)
     if kept is None or kept[0] != key:
-        kept = key, border_weights(instances_of(target), w0, sigma_px).to(target.device, non_blocking=True)
+        kept = key, border_weights(instances_of(target, levels), w0, sigma_px).to(target.device, non_blocking=True)
         _KEPT[target] = kept
     return kept[1]
 
 
-def instances_of(target: torch.Tensor) -> torch.Tensor:
-    """Numbered instances (b, *spatial) int32 on the CPU: what is connected by faces within one foreground class."""
-    return torch.from_numpy(np.stack([_components(sample) for sample in target.cpu().numpy()]))
+def instances_of(target: torch.Tensor, levels: bool = False) -> torch.Tensor:
+    """Numbered instances (b, *spatial) int32 on the CPU: what is connected by faces within one foreground class.
+
+    So two cells of one class that touch are one: only background between cells can tell them apart. Of `levels` (see
+    `msseg.instances.coding`) rim and core together are cells, whatever touches; their border counts as between them.
+    """
+    components = _pieces_of_cells if levels else _components
+    return torch.from_numpy(np.stack([components(sample) for sample in target.cpu().numpy()]))
+
+
+def _pieces_of_cells(levels: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
+    instances = np.empty(levels.shape, np.int32)
+    ndimage.label(levels > BORDER, np.ones((3,) * levels.ndim), output=instances)
+    return instances
 
 
 def _components(labels: np.ndarray) -> np.ndarray:

@@ -24,10 +24,14 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Setting:
-    """What a loss is told beside the prediction: the weight of each class (k,) and whether Dice spans the batch."""
+    """What a loss is told beside the prediction: the weight of each class (k,) and whether Dice spans the batch.
+
+    `levels` says that the classes are the levels of numbered objects (`msseg.instances.coding`), not labels.
+    """
 
     class_weights: torch.Tensor
     batch_dice: bool
+    levels: bool = False
 
 
 def exp_log_dice(log_p: torch.Tensor, target: torch.Tensor, setting: Setting, *, gamma: float = 0.3) -> torch.Tensor:
@@ -122,7 +126,7 @@ def border_ce(
     log_p: torch.Tensor, target: torch.Tensor, setting: Setting, *, w0: float = 10.0, sigma_px: float = 5.0
 ) -> torch.Tensor:
     """U-Net's cross entropy, weighted by class and by how narrow the background between two cells is."""
-    return border_cross_entropy(log_p, target, setting.class_weights, w0, sigma_px)
+    return border_cross_entropy(log_p, target, setting.class_weights, w0, sigma_px, levels=setting.levels)
 
 
 def focal(
@@ -164,14 +168,18 @@ _READS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"region_dice_bce": 
 
 
 def build_loss(
-    name: str, class_weights: Sequence[float], batch_dice: bool, options: Mapping[str, Option] | None = None
+    name: str,
+    class_weights: Sequence[float],
+    batch_dice: bool,
+    options: Mapping[str, Option] | None = None,
+    levels: bool = False,
 ) -> Loss:
     """The loss `name` as a function of logits (b, k, *spatial) and target (b, *spatial) int64, giving a scalar.
 
     It computes in float32 whatever autocast says (float64 stays). Target -1 = ignore. A single logit (k = 1) is that
     of class 1 against the background. `class_weights` has an entry a class, background first. `options` are the
-    loss's own keywords. The target of `region_dice_bce` is (b, r, *spatial). Raises PlanError at an unknown name or
-    option.
+    loss's own keywords, `levels` as in `Setting`. The target of `region_dice_bce` is (b, r, *spatial). Raises
+    PlanError at an unknown name or option.
     """
     if name not in LOSSES:
         raise PlanError(f"loss is {name!r}, expected one of {', '.join(sorted(LOSSES))}. Choose one of these.")
@@ -181,7 +189,7 @@ def build_loss(
 
     @functools.cache
     def setting(device: torch.device, dtype: torch.dtype) -> Setting:
-        return Setting(torch.tensor(class_weights, dtype=dtype, device=device), batch_dice)
+        return Setting(torch.tensor(class_weights, dtype=dtype, device=device), batch_dice, levels)
 
     def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         with torch.autocast(logits.device.type, enabled=False):

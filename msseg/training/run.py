@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ from msseg.training.step_plan import (
     unmeasured_plan,
 )
 from msseg.training.trained_configuration import trained_configuration
-from planning.plan import Configuration
+from planning.plan import Configuration, Plan
 
 
 @dataclass
@@ -190,7 +190,7 @@ def _fresh_run(
         average=copy.deepcopy(network).eval() if recipe.average_decay else None,
         forward=network,
         optimiser=optimiser_of(network, recipe, step_plan),
-        loss=_loss(recipe, configuration, job.plan.class_weights),
+        loss=_loss(recipe, configuration, job.plan),
         scaler=torch.amp.GradScaler(job.device.type, enabled=step_plan.dtype == torch.float16),
         step_plan=step_plan,
         state=TrainingState(),
@@ -199,9 +199,10 @@ def _fresh_run(
     )
 
 
-def _loss(recipe: Recipe, configuration: Configuration, class_weights: Sequence[float]) -> SupervisedLoss:
+def _loss(recipe: Recipe, configuration: Configuration, plan: Plan) -> SupervisedLoss:
     """The recipe's loss at every head of the configuration, and what guidance and rendering learn by."""
-    loss = build_loss(recipe.loss, class_weights, configuration.batch_dice, dict(recipe.loss_options))
+    options, has_levels = dict(recipe.loss_options), plan.instances is not None
+    loss = build_loss(recipe.loss, plan.class_weights, configuration.batch_dice, options, has_levels)
     return SupervisedLoss(
         loss,
         configuration.supervision_weights,
@@ -209,7 +210,7 @@ def _loss(recipe: Recipe, configuration: Configuration, class_weights: Sequence[
         presence_weight=recipe.presence_weight,
         point_weight=recipe.point_weight,
         coarse_weight=recipe.coarse_weight,
-        class_order=rarest_first(class_weights),
+        class_order=rarest_first(plan.class_weights),
     )
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
+from msseg.instances.coding import InstanceCoding
 from msseg.losses import border, build_loss
 from msseg.losses.border import border_cross_entropy, border_weights, instances_of
 
@@ -76,10 +77,32 @@ def test_given_instances_take_the_place_of_connected_components() -> None:
 
 def test_weights_are_made_once_for_a_target_and_anew_after_it_was_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr(border, "instances_of", lambda target: made.append(1) or instances_of(target))
+    monkeypatch.setattr(border, "instances_of", lambda target, levels: made.append(1) or instances_of(target, levels))
     loss, target = build_loss("border_ce", (1.0, 1.0), True), torch.tensor([[1, 0, 1]])
     first = [loss(torch.zeros(1, 2, 3), target) for _ in range(3)]
     assert len(made) == 1
     target[0, 2] = 0
     assert loss(torch.zeros(1, 2, 3), target) < first[0]
     assert len(made) == 2
+
+
+def test_of_levels_rim_and_core_are_cells_and_border_lies_between_them() -> None:
+    touching = torch.tensor([[0, 2, 3, 2, 1, 1, 2, 3, 0]])
+    assert instances_of(touching, levels=True).tolist() == [[0, 1, 1, 1, 0, 0, 2, 2, 0]]
+    prediction, equal = torch.zeros(1, 4, 9).log_softmax(1), torch.ones(4)
+    expected = border_cross_entropy(
+        prediction, touching, equal, 10.0, 5.0, instances=torch.tensor([[0, 1, 1, 1, 0, 0, 2, 2, 0]])
+    )
+    loss = build_loss("border_ce", (1.0,) * 4, True, levels=True)
+    torch.testing.assert_close(loss(torch.zeros(1, 4, 9), touching), expected)
+
+
+def test_levels_of_objects_that_touch_give_the_objects_back() -> None:
+    ids = np.zeros((30, 40), np.int32)
+    ids[5:25, 4:18], ids[5:25, 18:30], ids[10:20, 31:38] = 1, 2, 3
+    levels = torch.from_numpy(InstanceCoding(1).to_index(ids).astype(np.int64))[None]
+    found = instances_of(levels, levels=True)[0].numpy()
+    assert set(found[12, 4:16]) == {1} and set(found[12, 20:28]) == {2} and found.max() == 3
+    # Across the contact, where labels know one cell, the weight is nearly that of two cells side by side.
+    across = border_weights(torch.from_numpy(found)[None])[0]
+    assert across[15, 17] > 5 and across[15, 10] == 0
