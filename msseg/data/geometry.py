@@ -30,6 +30,7 @@ class Geometry:
 
     in the patient's frame of DICOM and ITK: towards the left, the back (posterior), the head (superior), in mm.
     `direction` holds one unit vector per array axis; they need be neither aligned to the patient nor orthogonal.
+    Where `has_spacing` is False the file tells no size of its pixels, and each counts as 1 x 1 x 1.
     """
 
     shape: tuple[int, int, int]
@@ -37,6 +38,7 @@ class Geometry:
     origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
     direction: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
     nifti: NiftiSpace | None = None
+    has_spacing: bool = True
 
     def positions_mm(self, voxels_zyx: np.ndarray) -> np.ndarray:
         """The positions (n, 3) in mm, left-back-up, of voxels (n, 3) given as (z, y, x)."""
@@ -47,11 +49,13 @@ class Geometry:
 def grid_distance_mm(a: Geometry, b: Geometry) -> float:
     """The largest displacement in mm between equal corner voxels of two grids of one shape; 0.0 for equal grids.
 
-    Positions are affine in the voxel, so no voxel between the corners is further off. Raises ValueError where the
-    shapes differ.
+    Positions are affine in the voxel, so no voxel between the corners is further off. A grid without a spacing lies
+    nowhere, so it is 0.0 from any other of its shape. Raises ValueError where the shapes differ.
     """
     if a.shape != b.shape:
         raise ValueError(f"grids of shape {a.shape} and {b.shape} have no common corners")
+    if not (a.has_spacing and b.has_spacing):
+        return 0.0
     corners = np.array(list(itertools.product(*[(0, size - 1) for size in a.shape])))
     displacement_mm = a.positions_mm(corners) - b.positions_mm(corners)
     return float(np.linalg.norm(displacement_mm, axis=1).max())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from msseg.data.colours import RGB, fitted, is_grey
 from msseg.data.geometry import Geometry, grid_distance_mm
 from msseg.data.problems import FileError
 from msseg.data.raw import RawImage
@@ -21,9 +22,13 @@ _INTEGER_TYPES = (np.uint8, np.int16, np.uint16, np.int32, np.int64)
 
 @dataclass(frozen=True)
 class _Format:
+    """`read_label` where a label is read otherwise than an image, `channels` where a header tells their number."""
+
     read: Callable[[Path], RawImage]
     read_geometry: Callable[[Path], Geometry]
     write: Callable[[Path, np.ndarray, Geometry, bool], None]
+    read_label: Callable[[Path], RawImage] | None = None
+    channels: Callable[[Path], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,28 @@ def _itk() -> _Format:
     return _Format(itk.read_itk, itk.read_itk_geometry, itk.write_itk)
 
 
+def _png() -> _Format:
+    from msseg.data import raster
+
+    return _Format(
+        raster.read_png, raster.read_png_geometry, raster.write_png, raster.read_png_label, raster.png_channels
+    )
+
+
+def _jpeg() -> _Format:
+    from msseg.data import raster
+
+    return _Format(
+        raster.read_jpeg, raster.read_jpeg_geometry, raster.write_jpeg, raster.read_jpeg_label, raster.jpeg_channels
+    )
+
+
+def _tiff() -> _Format:
+    from msseg.data import tiff
+
+    return _Format(tiff.read_tiff, tiff.read_tiff_geometry, tiff.write_tiff, tiff.read_tiff_label, tiff.tiff_channels)
+
+
 _FORMATS: dict[str, Callable[[], _Format]] = {
     ".nii.gz": _nifti,
     ".nii": _nifti,
@@ -58,9 +85,18 @@ _FORMATS: dict[str, Callable[[], _Format]] = {
     ".nhdr": _itk,
     ".mha": _itk,
     ".mhd": _itk,
+    ".png": _png,
+    ".jpg": _jpeg,
+    ".jpeg": _jpeg,
+    ".ome.tif": _tiff,
+    ".ome.tiff": _tiff,
+    ".tif": _tiff,
+    ".tiff": _tiff,
 }
-_SINGLE_FILE_ENDINGS = {".nhdr": ".nrrd", ".mhd": ".mha"}
+_TWO_FILES = {".nhdr": ".nrrd", ".mhd": ".mha"}
+_WRITTEN_AS = {**_TWO_FILES, ".jpg": ".png", ".jpeg": ".png"}
 IMAGE_ENDINGS = tuple(_FORMATS)
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".ome.tif", ".ome.tiff", ".tif", ".tiff")
 
 
 def image_ending(path: Path | str) -> str | None:
@@ -70,34 +106,37 @@ def image_ending(path: Path | str) -> str | None:
 
 
 def output_ending(ending: str) -> str:
-    """The ending to write for images of this ending: the same, or the single-file form of a header with data beside."""
-    return _SINGLE_FILE_ENDINGS.get(ending, ending)
+    """The ending to write for images of this ending: the same, or one in a single file that keeps every value."""
+    return _WRITTEN_AS.get(ending, ending)
 
 
-def read_image(paths: Sequence[Path]) -> tuple[np.ndarray, Geometry]:
+def read_image(paths: Sequence[Path], channels: int | None = None) -> tuple[np.ndarray, Geometry]:
     """The channels of an image, float32 (c, z, y, x), and the geometry of the first file.
 
-    One 4-D file gives its volumes as channels; several files give one channel each and must share a grid to 1e-3 mm.
-    Raises FileError (a DatasetError) for the first file that cannot be taken: missing, unreadable, not 3-D or 4-D,
-    colour or complex voxels, values that are not finite, another grid.
+    One 4-D file gives its volumes as channels, a colour picture red, green and blue; several files give one channel
+    each and must share a grid to 1e-3 mm. `channels` is how many are wanted: a picture is fitted to it where there is
+    one meaning to that, see `fitted`; another number is returned as it is. Raises FileError (a DatasetError) for the
+    first file that cannot be taken: missing, unreadable, not 3-D or 4-D, complex voxels, values that are not finite,
+    another grid, colour where one channel is wanted.
     """
-    channels = read_channels(paths)
-    if channels.errors:
-        raise channels.errors[0]
-    if channels.image is None or channels.geometry is None:
+    found = read_channels(paths, channels)
+    if found.errors:
+        raise found.errors[0]
+    if found.image is None or found.geometry is None:
         raise DatasetError("read_image needs at least one file.")
-    return channels.image, channels.geometry
+    return found.image, found.geometry
 
 
-def read_channels(paths: Sequence[Path]) -> Channels:
+def read_channels(paths: Sequence[Path], channels: int | None = None) -> Channels:
     """As `read_image`, but with the error of every file instead of the first one raised."""
+    wanted = channels if len(paths) == 1 else 1
     image: np.ndarray | None = None
     first: tuple[Path, Geometry] | None = None
     errors: list[FileError] = []
     distances_mm: dict[Path, float] = {}
     for channel, path in enumerate(paths):
         try:
-            values, geometry = _read_values(path)
+            values, geometry = _read_values(path, wanted)
             if first is None:
                 first = path, geometry
                 image = np.empty((len(paths), *geometry.shape), np.float32) if len(paths) > 1 else values
@@ -113,9 +152,17 @@ def read_label(path: Path) -> tuple[np.ndarray, Geometry]:
     """A label map (z, y, x) of integers as stored in the file, and its geometry.
 
     Numbers stored as real or scaled integers are rounded where they are within 1e-3 of an integer, and come in the
-    smallest integer type; FileError where they are not, or for a file `read_image` would refuse.
+    smallest integer type; FileError where they are not, or for a file `read_image` would refuse. A folder of one mask
+    per object gives object numbers, see `merge_masks`; a palette its indices.
     """
-    raw = _read_raw(path)
+    path = Path(path)
+    if path.is_dir():
+        from msseg.data.mask_folders import merge_masks
+
+        merged = merge_masks(path)
+        return merged.label, merged.geometry
+    file_format = _format_of(path)
+    raw = (file_format.read_label or file_format.read)(path)
     label = _only_volume(path, raw.stored)
     if raw.is_scaled or label.dtype.kind == "f":
         return _rounded(path, label, raw.slope, raw.intercept), raw.geometry
@@ -125,6 +172,18 @@ def read_label(path: Path) -> tuple[np.ndarray, Geometry]:
 def read_geometry(path: Path) -> Geometry:
     """The geometry of an image file; only its header is read."""
     return _format_of(path).read_geometry(Path(path))
+
+
+def shown_channels(path: Path) -> int:
+    """The channels of an image file, 1 for a colour picture that shows nothing but grey.
+
+    Raises FileError for a file that `read_image` would refuse.
+    """
+    file_format = _format_of(path)
+    if file_format.channels is not None and file_format.channels(Path(path)) == 1:
+        return 1
+    raw = file_format.read(Path(path))
+    return 1 if raw.is_picture and len(raw.stored) == len(RGB) and is_grey(raw.stored) else len(raw.stored)
 
 
 def write_label(path: Path, label_zyx: np.ndarray, geometry: Geometry) -> None:
@@ -153,8 +212,8 @@ def check_same_grid(path: Path, geometry: Geometry, other_path: Path, other: Geo
     if geometry.shape != other.shape:
         raise FileError(
             path,
-            f"shape {_xyz(geometry.shape)} voxels (x, y, z)",
-            f"{_xyz(other.shape)} as in {other_path.name}",
+            f"shape {_size(geometry.shape)}",
+            f"{_edges(other.shape)} as in {other_path.name}",
             f"Resample it to the grid of {other_path.name}, or pair it with its own file.",
         )
     distance_mm = grid_distance_mm(geometry, other)
@@ -189,22 +248,22 @@ def _format_of(path: Path) -> _Format:
     return _FORMATS[ending]()
 
 
-def _read_raw(path: Path) -> RawImage:
-    return _format_of(path).read(Path(path))
-
-
 def _write(path: Path, array_czyx: np.ndarray, geometry: Geometry, is_label: bool) -> None:
     if array_czyx.shape[1:] != geometry.shape:
         raise DatasetError(
             f"{path}: an array of shape {array_czyx.shape[1:]} was to be written on a grid of shape {geometry.shape}."
         )
     ending = image_ending(path)
-    if ending in _SINGLE_FILE_ENDINGS:
-        raise DatasetError(f"{path}: {ending} is two files; write {_SINGLE_FILE_ENDINGS[ending]} instead.")
+    if ending in _TWO_FILES:
+        raise DatasetError(f"{path}: {ending} is two files; write {_TWO_FILES[ending]} instead.")
     _format_of(path).write(path, array_czyx, geometry, is_label)
 
 
 def _only_volume(path: Path, array_czyx: np.ndarray) -> np.ndarray:
+    if len(array_czyx) != 1 and image_ending(path) in PICTURE_ENDINGS:
+        raise FileError(
+            path, f"a picture of {len(array_czyx)} channels", "one channel", "Save the channels as files of their own."
+        )
     if len(array_czyx) != 1:
         raise FileError(
             path,
@@ -215,11 +274,11 @@ def _only_volume(path: Path, array_czyx: np.ndarray) -> np.ndarray:
     return array_czyx[0]
 
 
-def _read_values(path: Path) -> tuple[np.ndarray, Geometry]:
-    """Values float32 (c, z, y, x), all finite, and the geometry."""
-    raw = _read_raw(path)
+def _read_values(path: Path, channels: int | None) -> tuple[np.ndarray, Geometry]:
+    """Values float32 (c, z, y, x) in C order, all finite, and the geometry; `channels` as in `read_image`."""
+    raw = fitted(path, _format_of(path).read(Path(path)), channels)
     with np.errstate(over="ignore", invalid="ignore"):
-        values = raw.stored.astype(np.float32, copy=False)
+        values = raw.stored.astype(np.float32, order="C", copy=False)
         if raw.is_scaled:
             values *= np.float32(raw.slope)
             values += np.float32(raw.intercept)
@@ -267,6 +326,15 @@ def _rounded(path: Path, stored_zyx: np.ndarray, slope: float, intercept: float)
             )
         target[...] = nearest
     return label
+
+
+def _size(shape_zyx: tuple[int, ...]) -> str:
+    kind = "pixels (x, y)" if shape_zyx[0] == 1 else "voxels (x, y, z)"
+    return f"{_edges(shape_zyx)} {kind}"
+
+
+def _edges(shape_zyx: tuple[int, ...]) -> str:
+    return _xyz(shape_zyx[1:] if shape_zyx[0] == 1 else shape_zyx)
 
 
 def _xyz(numbers_zyx: tuple[int, ...], separator: str = " x ") -> str:

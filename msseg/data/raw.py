@@ -11,16 +11,34 @@ from msseg.data.geometry import Geometry
 from msseg.data.problems import FileError
 
 _LFS_POINTER = b"version https://git-lfs"
+_KINDS = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"\x1f\x8b": "gzip",
+    b"NRRD": "NRRD",
+    b"%PDF": "PDF",
+}
+_EXCERPT = 20
 
 
 @dataclass(frozen=True)
 class RawImage:
-    """Stored numbers (c, z, y, x) in their stored type; the values are `stored * slope + intercept`."""
+    """Stored numbers (c, z, y, x) in their stored type; the values are `stored * slope + intercept`.
+
+    The channels of a picture (PNG, JPEG, TIFF) are its colours.
+    """
 
     stored: np.ndarray
     slope: float
     intercept: float
     geometry: Geometry
+    is_picture: bool = False
 
     @property
     def is_scaled(self) -> bool:
@@ -46,3 +64,28 @@ def check_is_image_file(path: Path) -> bytes:
             path, "a git LFS pointer (a few lines of text)", "the image itself", "Fetch it with `git lfs pull`."
         )
     return head
+
+
+def check_content(path: Path, expected: str) -> None:
+    """FileError where the first bytes are not those of the kind that the file's name promises ("PNG")."""
+    head = check_is_image_file(path)
+    found = _kind_of(head)
+    if found != expected:
+        known = found in _KINDS.values()
+        raise FileError(
+            path,
+            f"{found} data" if known else found,
+            f"{expected} data, as the name says",
+            "Name the file after its format." if known else "Put the image there, or take the case out.",
+        )
+
+
+def _kind_of(head: bytes) -> str:
+    """The kind of file that begins like this, in words."""
+    kind = next((kind for start, kind in _KINDS.items() if head.startswith(start)), None)
+    if kind is not None:
+        return kind
+    text = head.decode("utf-8", errors="replace")
+    if text.isprintable() or text.replace("\n", " ").replace("\r", " ").replace("\t", " ").isprintable():
+        return f"text ({' '.join(text[:_EXCERPT].split())!r} ...)"
+    return "data of an unknown kind"

@@ -157,14 +157,17 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 def test_endings_are_told_apart_without_regard_to_case():
     assert image_ending("a.b.nii.gz") == ".nii.gz"
     assert image_ending(Path("A.NII")) == ".nii"
-    assert image_ending("a.png") is None
+    assert image_ending("a.ome.TIFF") == ".ome.tiff"
+    assert image_ending("a.bmp") is None
     assert output_ending(".mhd") == ".mha"
     assert output_ending(".nii.gz") == ".nii.gz"
+    assert output_ending(".jpg") == ".png"
+    assert output_ending(".tif") == ".tif"
 
 
 def test_an_unknown_ending_is_refused_with_the_known_ones(tmp_path):
-    with pytest.raises(DatasetError, match=r"ending \.png; expected \.nii\.gz"):
-        read_image([tmp_path / "a.png"])
+    with pytest.raises(DatasetError, match=r"ending \.bmp; expected \.nii\.gz"):
+        read_image([tmp_path / "a.bmp"])
 
 
 def test_no_files_are_no_image():
