@@ -18,6 +18,7 @@ examples:
   msseg_predict -i images/ -o segmentations/
   msseg_predict -i images/ -o segmentations/ -t Task04_Hippocampus --folds 0 1 2
   msseg_predict -i images/ -o segmentations/ -t 4 --speed balanced
+  msseg_predict -i images/ -o segmentations/ -t DSB2018 --instances --save-probabilities
   msseg_predict -i images/ -o segmentations/ -m models/Task04_Hippocampus/3d_mss_unet --device cuda
 """
 
@@ -64,9 +65,34 @@ def main(argv: list[str] | None = None) -> int:
         help="further passes with Gaussian noise (default: 0)",
     )
     parser.add_argument("--no-postprocessing", action="store_true", help="leave the network's segmentation as it is")
+    _add_outputs(parser)
     parser.add_argument("--overwrite", action="store_true", help="predict again what is there already")
     console.add_contract(parser, bounded=True)
     return console.run(parser, _run, argv)
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    """What is written, and the thresholds of a model of one label."""
+    decision = parser.add_mutually_exclusive_group()
+    decision.add_argument(
+        "--threshold",
+        type=values.probability,
+        metavar="P",
+        help="probability above which a model of one label finds it (default: the model's decision, else 0.5)",
+    )
+    decision.add_argument(
+        "--no-decision", action="store_true", help="leave the thresholds out that validation found for the model"
+    )
+    parser.add_argument("--instances", action="store_true", help="write objects, numbered from 1, instead of labels")
+    parser.add_argument(
+        "--save-probabilities",
+        type=int,
+        nargs="?",
+        choices=(8, 16),
+        const=16,
+        metavar="BITS",
+        help="write CASE.probabilities.npz beside each label map, in 8 or 16 bits (default: 16)",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -93,13 +119,14 @@ def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
         arguments.device,
         arguments.workers,
         arguments.max_ram,
+        arguments.instances or arguments.save_probabilities is not None,
     )
 
 
 def _predict(arguments: argparse.Namespace) -> int:
     from msseg.inference.speeds import speed_note
     from msseg.interrupts import stop_on_signals
-    from msseg.pipeline.prediction import model_folder, predict, prediction_summary
+    from msseg.pipeline.prediction import OutputWish, model_folder, predict, prediction_summary
 
     options = _options(arguments)
     model = model_folder(arguments.model, arguments.task, arguments.root)
@@ -119,6 +146,12 @@ def _predict(arguments: argparse.Namespace) -> int:
             quiet=arguments.quiet,
             stop=stop,
             max_ram=arguments.max_ram,
+            outputs=OutputWish(
+                threshold=arguments.threshold,
+                decide=not arguments.no_decision,
+                instances=arguments.instances,
+                probability_bits=arguments.save_probabilities,
+            ),
         )
     code = console.conclude(arguments, prediction_summary(report, arguments.output), report.is_complete)
     return console.EXIT_INTERRUPTED if stop.requested else code

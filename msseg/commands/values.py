@@ -26,6 +26,14 @@ def share(text: str) -> float:
     return value
 
 
+def probability(text: str) -> float:
+    """A number above 0 and below 1."""
+    value = _float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a probability above 0 and below 1")
+    return value
+
+
 def distance_mm(text: str) -> float:
     """A finite number of at least 0."""
     value = _float(text)

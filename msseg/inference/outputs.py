@@ -89,8 +89,8 @@ class ProbabilityFiles:
 
     def write(self, predictor: Predictor, one: PredictedCase) -> None:
         assert one.found.probabilities is not None
-        classes = {name: index for index, name in enumerate(predictor.model.plan.labels)}
-        write_probabilities(self.path(one.case), one.found.probabilities, one.geometry, classes, self.bits)
+        path, plan = self.path(one.case), predictor.model.plan
+        write_probabilities(path, one.found.probabilities, one.geometry, plan.labels, self.bits, plan.instances)
 
 
 def output_path(case: Case, output_folder: Path) -> Path:

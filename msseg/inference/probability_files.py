@@ -1,8 +1,9 @@
 """Probabilities of a case on disk: whole numbers in a compressed .npz, beside what they are probabilities of.
 
 Two arrays: `probabilities`, uint8 or uint16 (k, z, y, x) in the axes of the image file, value = round(p · (2ⁿ - 1));
-and `header`, a JSON text with version, bits, axes, the classes' names in their order and the grid. A probability read
-back is off by at most half a step, 1 / (2 · (2ⁿ - 1)): 0.00196 for 8 bits, 0.0000076 for 16.
+and `header`, a JSON text with version, bits, axes, the names and label values of the classes in their order, what
+single objects are called where the classes are levels, and the grid. A probability read back is off by at most half a
+step, 1 / (2 · (2ⁿ - 1)): 0.00196 for 8 bits, 0.0000076 for 16.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import numpy as np
 from msseg.data.geometry import Geometry, NiftiSpace
 from msseg.errors import DatasetError
 from msseg.files import atomic_path
+from planning.errors import PlanError
+from planning.instances import InstancePlan, read_instances
 
 PROBABILITIES_VERSION = 1
 ENDING = ".probabilities.npz"
@@ -34,12 +37,16 @@ _COMPRESSION_LEVEL = 1
 
 @dataclass(frozen=True)
 class StoredProbabilities:
-    """Probabilities as read: float32 (k, z, y, x), class i of the name whose index in `labels` is i."""
+    """Probabilities as read: float32 (k, z, y, x); `labels` has name and value of each class in their order.
+
+    Where the classes are levels of objects, `instances` is the objects' name and value, else None.
+    """
 
     probabilities: np.ndarray
     geometry: Geometry
     labels: dict[str, int]
     bits: int
+    instances: InstancePlan | None = None
 
     @property
     def largest_error(self) -> float:
@@ -53,25 +60,30 @@ def probabilities_path(name: str, folder: Path) -> Path:
 
 
 def write_probabilities(
-    path: Path, probabilities: np.ndarray, geometry: Geometry, labels: Mapping[str, int], bits: int = 16
+    path: Path,
+    probabilities: np.ndarray,
+    geometry: Geometry,
+    labels: Mapping[str, int],
+    bits: int = 16,
+    instances: InstancePlan | None = None,
 ) -> None:
-    """Write probabilities (k, z, y, x) of the classes `labels` (names to indices 0 … k - 1), atomically.
+    """Write probabilities (k, z, y, x) of the classes `labels` (names and values in their order), atomically.
 
-    Beside them memory is needed for a block only. ValueError where shapes or labels do not belong together, or for
-    `bits` other than 8 and 16.
+    `instances` are the objects whose levels the classes are. Beside the probabilities memory is needed for a block
+    only. ValueError where shapes or labels do not belong together, or for `bits` other than 8 and 16.
     """
     if bits not in _TYPES:
         raise ValueError(f"bits={bits}, expected one of {BITS}")
-    names = sorted(labels, key=lambda name: labels[name])
-    if [labels[name] for name in names] != list(range(len(probabilities))):
-        raise ValueError(f"labels {dict(labels)} for {len(probabilities)} classes; expected the indices from 0")
+    if len(labels) != len(probabilities):
+        raise ValueError(f"labels {dict(labels)} for {len(probabilities)} classes")
     if probabilities.shape[1:] != tuple(geometry.shape):
         raise ValueError(f"probabilities of shape {probabilities.shape[1:]} on a grid of {geometry.shape}")
     header = {
         "version": PROBABILITIES_VERSION,
         "bits": bits,
         "axes": _AXES,
-        "classes": names,
+        "classes": [[name, int(value)] for name, value in labels.items()],
+        "instances": None if instances is None else asdict(instances),
         "geometry": asdict(geometry),
     }
     with (
@@ -88,20 +100,22 @@ def read_probabilities(path: Path) -> StoredProbabilities:
     """The probabilities in `path`. Raises DatasetError where it is missing, damaged, or not of this kind or version."""
     header, values = _read_arrays(Path(path))
     try:
-        version, bits, names, grid = (header[key] for key in ("version", "bits", "classes", "geometry"))
-    except (KeyError, TypeError):
+        version, bits = header["version"], header["bits"]
+        labels = {str(name): int(value) for name, value in header["classes"]}
+        grid, instances = header["geometry"], read_instances(header["instances"], "instances")
+    except (KeyError, TypeError, ValueError, PlanError):
         raise _not_ours(path, "its header lacks something") from None
     if version != PROBABILITIES_VERSION:
         raise DatasetError(f"{path}: version {version}, expected {PROBABILITIES_VERSION}. Use the msseg that wrote it.")
     geometry = _geometry(path, grid)
     if bits not in _TYPES or values.dtype != _TYPES[bits]:
         raise _not_ours(path, f"values of type {values.dtype} for {bits} bits")
-    if values.shape != (len(names), *geometry.shape):
-        raise _not_ours(path, f"values of shape {values.shape} for {len(names)} classes on a grid of {geometry.shape}")
+    if values.shape != (len(labels), *geometry.shape):
+        raise _not_ours(path, f"values of shape {values.shape} for {len(labels)} classes on a grid of {geometry.shape}")
     probabilities = values.astype(np.float32)
     del values
     probabilities *= np.float32(1 / (2**bits - 1))
-    return StoredProbabilities(probabilities, geometry, {str(name): index for index, name in enumerate(names)}, bits)
+    return StoredProbabilities(probabilities, geometry, labels, bits, instances)
 
 
 def _write_values(stream: IO[bytes], probabilities: np.ndarray, bits: int) -> None:

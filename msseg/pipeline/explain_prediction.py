@@ -56,6 +56,7 @@ def explain_prediction(
     device: str = "auto",
     workers: int | None = None,
     max_ram: int | None = None,
+    keeps_probabilities: bool = False,
 ) -> Estimate:
     """The prediction for every image of a folder.
 
@@ -63,7 +64,7 @@ def explain_prediction(
     the least does not fit `max_ram` bytes.
     """
     folder = Path(model) if model is not None else find_model(project_root(root), task)
-    work = folder_work(input_folder, machine, folder, folds, views or Views(), device, workers)
+    work = folder_work(input_folder, machine, folder, folds, views or Views(), device, workers, keeps_probabilities)
     if max_ram is not None:
         scores_bytes(work, machine, max_ram)
     return prediction_estimate(work, machine)
@@ -77,11 +78,12 @@ def folder_work(
     views: Views,
     device: str,
     workers: int | None,
+    keeps_probabilities: bool = False,
 ) -> PredictionWork:
     """What the model of a folder has to do on a folder of images."""
     header = read_model_header(model, folds)
     cases, _ = find_images(Path(input_folder), len(header.plan.channels))
-    return prediction_work(header, cases, views, used_device(device, machine), workers or 1)
+    return prediction_work(header, cases, views, used_device(device, machine), workers or 1, keeps_probabilities)
 
 
 def scores_bytes(work: PredictionWork, machine: Machine, max_ram: int) -> int:
@@ -97,10 +99,16 @@ def scores_bytes(work: PredictionWork, machine: Machine, max_ram: int) -> int:
 
 
 def prediction_work(
-    header: ModelHeader, cases: Sequence[Case], views: Views, device: str, workers: int = 1
+    header: ModelHeader,
+    cases: Sequence[Case],
+    views: Views,
+    device: str,
+    workers: int = 1,
+    keeps_probabilities: bool = False,
 ) -> PredictionWork:
     """What a model has to do on cases, by their headers."""
-    return work_of(header.plan, header.configuration, len(header.folds), cases, views, device, workers)
+    networks = len(header.folds)
+    return work_of(header.plan, header.configuration, networks, cases, views, device, workers, keeps_probabilities)
 
 
 def work_of(
@@ -111,19 +119,21 @@ def work_of(
     views: Views,
     device: str,
     workers: int = 1,
+    keeps_probabilities: bool = False,
 ) -> PredictionWork:
     """What networks of a configuration have to do on cases, by their headers."""
     shape = planned_shape(configuration, plan.axis_order)
     classes = len(plan.labels)
     seen_at_once = max(1, _VOXELS_AT_ONCE[device] // math.prod(configuration.patch_size))
     sizes = [case_size(case, len(plan.channels), shape, _nothing) for case in cases]
+    kept_values = classes if keeps_probabilities else 0
     predicted = partial(_predicted, configuration=configuration, classes=classes, views=views, batch=seen_at_once)
     return PredictionWork(
         configuration=configuration,
         in_channels=len(plan.channels),
         num_classes=classes,
         networks=networks,
-        cases=tuple(predicted(size) for size in sizes),
+        cases=tuple(predicted(size, kept_values=kept_values) for size in sizes),
         device=device,
         seen_at_once=seen_at_once,
         workers=workers,
@@ -134,11 +144,15 @@ def _nothing(*_sizes: object) -> int:
     return 0
 
 
-def _predicted(size: CaseSize, configuration: Configuration, classes: int, views: Views, batch: int) -> PredictedCase:
+def _predicted(
+    size: CaseSize, configuration: Configuration, classes: int, views: Views, batch: int, kept_values: int
+) -> PredictedCase:
+    """The case; of each of its voxels `kept_values` numbers are kept."""
     patch = (1,) * (3 - configuration.dimensions) + configuration.patch_size
     padded = [max(length, edge) for length, edge in zip(size.new_shape, patch, strict=True)]
     tiles = math.prod(len(tile_starts(*each, views.step)) for each in zip(padded, patch, strict=True))
-    work_bytes = case_bytes(classes, padded, patch, size.shape, batch, SINGLE_BYTES)
+    kept_bytes = kept_values * math.prod(size.shape) * SINGLE_BYTES
+    work_bytes = case_bytes(classes, padded, patch, size.shape, batch, SINGLE_BYTES, kept_bytes)
     return PredictedCase(size, tiles * views.count(configuration), work_bytes)
 
 

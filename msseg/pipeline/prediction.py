@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from msseg.data.cases import find_images
 from msseg.devices import resolve_device
+from msseg.errors import MssegError
 from msseg.files import read_json, write_json
 from msseg.folders import find_model, project_root
 from msseg.inference.folder import PredictionReport, predict_folder
+from msseg.inference.outputs import Output, ProbabilityFiles
+from msseg.inference.prediction import has_one_foreground
 from msseg.inference.predictor import PredictionOptions, Predictor
 from msseg.inference.predictor import load_predictor as load_predictor_from
 from msseg.inference.speeds import options_for, speed_of
+from msseg.instances.decision import Decision
 from msseg.interrupts import StopRequest
 
 # What the segmentations beside it were predicted with.
@@ -25,6 +29,39 @@ RECORD = "predicted_with.json"
 _LOG = logging.getLogger("msseg")
 
 PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class OutputWish:
+    """What is written, and by which thresholds; None and the defaults leave it to the model.
+
+    `threshold` takes the place of the decision's for the foreground, and without `decide` the model's decision is left
+    out. `instances` asks for object numbers, `probability_bits` (8 or 16) for probabilities beside the label maps.
+    """
+
+    threshold: float | None = None
+    decide: bool = True
+    instances: bool = False
+    probability_bits: int | None = None
+
+    @property
+    def keeps_probabilities(self) -> bool:
+        """Whether the probabilities of all classes are held for a case."""
+        return self.instances or self.probability_bits is not None
+
+    def beside(self, folder: Path) -> list[Output]:
+        """What is written beside the label maps."""
+        return [] if self.probability_bits is None else [ProbabilityFiles(folder, self.probability_bits)]
+
+    def applied_to(self, predictor: Predictor) -> Predictor:
+        """The predictor with the threshold; MssegError where thresholds and objects are not for its model."""
+        asked = "objects" if self.instances else "a threshold" if self.threshold is not None else None
+        if asked is not None and not has_one_foreground(predictor.model.plan):
+            labels = len(predictor.model.plan.labels) - 1
+            raise MssegError(f"{asked} of a model of {labels} labels; expected one of a single label. Leave that out.")
+        if self.threshold is None:
+            return predictor
+        return replace(predictor, decision=replace(predictor.decision or Decision(), foreground=self.threshold))
 
 
 def predict(
@@ -43,27 +80,34 @@ def predict(
     stop: StopRequest | None = None,
     speed: str | None = None,
     max_ram: int | None = None,
+    outputs: OutputWish | None = None,
 ) -> PredictionReport:
     """Segment every image of a folder; what became of each case.
 
     The model is `model`, else the only trained one of `task`, else the only one below `root`. `speed` names a preset
     (`SPEEDS`) that replaces views, step and branches in `options`. Model and options are recorded in the output folder,
-    with a warning where outputs that are kept were made with others. `max_ram` bounds the bytes of main memory:
-    ResourceError where the largest case needs more, before anything is done. Raises DatasetError for an input folder
-    without images, CheckpointError where no model, or more than one, answers, MssegError for an unknown speed.
+    with a warning where outputs that are kept were made with others. `outputs` asks for another threshold, for object
+    numbers or for probabilities. `max_ram` bounds the bytes of main memory: ResourceError where the largest case needs
+    more, before anything is done. Raises DatasetError for an input folder without images, CheckpointError where no
+    model, or more than one, answers, MssegError for an unknown speed, or for objects of a model of several labels.
     """
+    outputs = outputs or OutputWish()
     options = options_for(speed, options or PredictionOptions()) if speed is not None else options
     folder = model_folder(model, task, root)
     if max_ram is not None:
-        options = _bounded(options or PredictionOptions(), folder, input_folder, folds, device, workers, max_ram)
-    predictor = load_predictor(folder, None, None, folds, options, postprocess, device)
+        used, kept = options or PredictionOptions(), outputs.keeps_probabilities
+        options = _bounded(used, folder, input_folder, folds, device, workers, max_ram, kept)
+    predictor = load_predictor(folder, None, None, folds, options, postprocess, device, outputs.decide)
+    predictor = outputs.applied_to(predictor)
     cases, problems = find_images(Path(input_folder), len(predictor.model.plan.channels))
     stop = stop or StopRequest()
-    _record(Path(output_folder) / RECORD, _made_with(folder, predictor, postprocess), overwrite)
+    _record(Path(output_folder) / RECORD, _made_with(folder, predictor, postprocess, outputs), overwrite)
     return predict_folder(
         predictor,
         cases,
         Path(output_folder),
+        instances=outputs.instances,
+        beside=outputs.beside(Path(output_folder)),
         overwrite=overwrite,
         workers=workers or 1,
         problems=problems,
@@ -80,6 +124,7 @@ def _bounded(
     device: str,
     workers: int | None,
     max_ram: int,
+    keeps_probabilities: bool,
 ) -> PredictionOptions:
     """The options with what `max_ram` leaves to the scores of one case."""
     from msseg.machine import measured_machine
@@ -87,7 +132,7 @@ def _bounded(
 
     machine = measured_machine()
     views = Views(options.mirror, options.step, options.noise_repeats)
-    work = folder_work(input_folder, machine, model, folds, views, device, workers)
+    work = folder_work(input_folder, machine, model, folds, views, device, workers, keeps_probabilities)
     return replace(options, max_bytes=scores_bytes(work, machine, max_ram))
 
 
@@ -99,11 +144,12 @@ def load_predictor(
     options: PredictionOptions | None = None,
     postprocess: bool = True,
     device: str = "auto",
+    decide: bool = True,
 ) -> Predictor:
     """A predictor that stays loaded: its `predict_array(image_czyx, spacing_mm)` segments one array after another."""
     folder = model_folder(model, task, root)
     names = None if folds is None else [str(fold) for fold in folds]
-    predictor = load_predictor_from(folder, resolve_device(device), names, options, postprocess)
+    predictor = load_predictor_from(folder, resolve_device(device), names, options, postprocess, decide)
     for note in predictor.model.notes:
         _LOG.warning("%s: %s.", folder, note)
     return predictor
@@ -114,13 +160,18 @@ def model_folder(model: PathLike | None = None, task: str | None = None, root: P
     return Path(model) if model is not None else find_model(project_root(root), task)
 
 
-def _made_with(folder: Path, predictor: Predictor, postprocess: bool) -> dict[str, Any]:
+def _made_with(folder: Path, predictor: Predictor, postprocess: bool, outputs: OutputWish) -> dict[str, Any]:
+    decision = predictor.decision
+    used = () if decision is None else ("foreground", "seed", "smallest_px") if outputs.instances else ("foreground",)
     return {
         "model": str(folder),
         "folds": list(predictor.model.folds),
         "speed": speed_of(predictor.options),
         "options": predictor.options.as_record(),
         "postprocess": postprocess,
+        "decision": {name: getattr(decision, name) for name in used} or None,
+        "writes": "objects" if outputs.instances else "labels",
+        "probability_bits": outputs.probability_bits,
     }
 
 

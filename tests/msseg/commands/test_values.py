@@ -10,6 +10,7 @@ from msseg.commands.values import (
     key_value,
     not_negative_int,
     positive_int,
+    probability,
     share,
 )
 
@@ -76,3 +77,10 @@ def test_a_malformed_value_is_refused(read, text):
 @pytest.mark.parametrize("name", ["auto", "cpu", "cuda", "cuda:1", "mps"])
 def test_device_names(name):
     assert device_name(name) == name
+
+
+def test_a_probability_is_neither_0_nor_1():
+    assert probability("0.35") == 0.35
+    for text in ("0", "1", "-0.1", "nan", "half"):
+        with pytest.raises(argparse.ArgumentTypeError, match="above 0 and below 1"):
+            probability(text)

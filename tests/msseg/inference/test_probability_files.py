@@ -9,10 +9,11 @@ import pytest
 from msseg.data.geometry import Geometry, NiftiSpace
 from msseg.errors import DatasetError
 from msseg.inference.probability_files import probabilities_path, read_probabilities, write_probabilities
+from planning.instances import InstancePlan
 
 SPACE = NiftiSpace(1, (1.0, 0.7, 0.7, 3.0), 1, 2, (0.0, 0.1, 0.2), (-5.5, 1 / 3, 2.0), (0.7,) * 12, 10)
 GRID = Geometry((2, 5, 7), (3.0, 0.7, 1 / 3), origin_mm=(1.5, -2.25, 1e-9), nifti=SPACE)
-LABELS = {"background": 0, "organ": 1, "tumour": 2}
+LABELS = {"background": 0, "organ": 7, "tumour": 3}
 
 
 def random_probabilities(shape=(3, *GRID.shape)) -> np.ndarray:
@@ -25,6 +26,7 @@ def test_what_is_written_is_read_back_within_half_a_step(tmp_path, bits):
     path, probabilities = probabilities_path("a", tmp_path), random_probabilities()
     write_probabilities(path, probabilities, GRID, LABELS, bits)
     stored = read_probabilities(path)
+    assert list(stored.labels) == list(LABELS) and stored.instances is None
     assert path.name == "a.probabilities.npz"
     assert (stored.geometry, stored.labels, stored.bits) == (GRID, LABELS, bits)
     assert stored.probabilities.dtype == np.float32 and stored.largest_error == 0.5 / (2**bits - 1)
@@ -52,7 +54,12 @@ def test_the_arrays_are_what_the_page_says(tmp_path):
         assert sorted(archive) == ["header", "probabilities"]
         assert archive["probabilities"].dtype == np.uint8 and archive["probabilities"].shape == (3, 2, 5, 7)
         header = json.loads(str(archive["header"]))
-    assert header["axes"] == "class, z, y, x" and header["classes"] == list(LABELS)
+    assert header["axes"] == "class, z, y, x" and header["classes"] == [list(one) for one in LABELS.items()]
+
+
+def test_levels_carry_the_objects_that_they_are_of(tmp_path):
+    write_probabilities(tmp_path / "a.npz", random_probabilities(), GRID, LABELS, 8, InstancePlan("nucleus", 255))
+    assert read_probabilities(tmp_path / "a.npz").instances == InstancePlan("nucleus", 255)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +67,6 @@ def test_the_arrays_are_what_the_page_says(tmp_path):
     [
         (random_probabilities(), LABELS, 12, "bits=12"),
         (random_probabilities(), {"background": 0, "organ": 1}, 8, "3 classes"),
-        (random_probabilities(), {"background": 0, "organ": 3, "tumour": 7}, 8, "indices from 0"),
         (random_probabilities((3, 2, 5, 6)), LABELS, 8, "on a grid of"),
     ],
 )
@@ -98,7 +104,9 @@ def test_a_missing_a_broken_and_a_foreign_file_are_told_apart_from_ours(tmp_path
     [
         ({"version": 2}, "version 2, expected 1"),
         ({"bits": 16}, "uint8 for 16 bits"),
-        ({"classes": ["background", "one"]}, "2 classes"),
+        ({"classes": [["background", 0], ["one", 1]]}, "2 classes"),
+        ({"classes": ["background", "one", "two"]}, "its header lacks something"),
+        ({"instances": {"name": "nucleus"}}, "its header lacks something"),
         ({"geometry": {"shape": [2, 5, 7]}}, "its grid lacks something"),
         ({"geometry": None}, "its grid lacks something"),
     ],

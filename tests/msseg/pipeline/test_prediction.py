@@ -8,11 +8,16 @@ import pytest
 import torch
 
 from msseg.checkpoint import Checkpoint, save_checkpoint
+from msseg.commands.predict import main
 from msseg.data.geometry import Geometry
-from msseg.data.image import write_image
+from msseg.data.image import read_label, write_image
+from msseg.errors import MssegError
+from msseg.files import write_json
 from msseg.inference.predictor import PredictionOptions
+from msseg.inference.probability_files import read_probabilities
+from msseg.instances.decision import Decision, decision_to_json
 from msseg.networks.build import build_network
-from msseg.pipeline.prediction import RECORD, predict
+from msseg.pipeline.prediction import RECORD, OutputWish, predict
 
 GRID = Geometry((8, 8, 8), (1.0, 1.0, 1.0))
 
@@ -50,3 +55,46 @@ def test_outputs_kept_from_other_options_are_warned_of(model_dir, images, tmp_pa
         assert caplog.records == []
         predict(images, tmp_path / "out", model_dir, options=fast)
     assert "other options" in caplog.text
+
+
+def test_probabilities_threshold_and_objects_are_recorded(model_dir, images, tmp_path):
+    write_json(model_dir / "decision.json", decision_to_json(Decision(0.4, 0.6, 5, "dsb2018", 0.7)))
+    options, out = PredictionOptions(mirror=False), tmp_path / "out"
+
+    def record(name: str, wish: OutputWish) -> dict:
+        assert predict(images, out / name, model_dir, options=options, outputs=wish).is_complete
+        return json.loads((out / name / RECORD).read_text())
+
+    assert record("plain", OutputWish())["decision"] == {"foreground": 0.4}
+    assert record("bare", OutputWish(decide=False))["decision"] is None
+    assert record("own", OutputWish(threshold=0.2))["decision"] == {"foreground": 0.2}
+    objects = record("objects", OutputWish(instances=True))
+    assert objects["decision"] == {"foreground": 0.4, "seed": 0.6, "smallest_px": 5} and objects["writes"] == "objects"
+    assert record("kept", OutputWish(probability_bits=8))["probability_bits"] == 8
+    probability = read_probabilities(out / "kept/a.probabilities.npz").probabilities[1]
+    for name, threshold in (("plain", 0.4), ("bare", 0.5), ("own", 0.2)):
+        sure = np.abs(probability - threshold) > 0.002
+        np.testing.assert_array_equal(read_label(out / name / "a.nii.gz")[0][sure] == 7, probability[sure] > threshold)
+
+
+def test_objects_and_thresholds_are_for_models_of_one_label(tmp_path, make_plan, make_configuration, images):
+    configuration = make_configuration()
+    plan = make_plan(configuration, labels={"background": 0, "one": 1, "two": 2}, class_weights=(1.0, 1.0, 1.0))
+    network = build_network(configuration, 1, 3, torch.Generator().manual_seed(0))
+    model = tmp_path / "two"
+    save_checkpoint(
+        model / "fold_0/checkpoint_final.safetensors", Checkpoint(network.state_dict(), plan, configuration.name)
+    )
+    for wish in (OutputWish(instances=True), OutputWish(threshold=0.3)):
+        with pytest.raises(MssegError, match="of a model of 2 labels"):
+            predict(images, tmp_path / "out", model, outputs=wish)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_asks_for_probabilities_of_16_bits_by_default(model_dir, images, tmp_path, capsys):
+    arguments = ["-i", str(images), "-o", str(tmp_path / "out"), "-m", str(model_dir), "--no-mirroring"]
+    assert main([*arguments, "--save-probabilities", "--threshold", "0.3", "--device", "cpu"]) == 0
+    assert read_probabilities(tmp_path / "out/a.probabilities.npz").bits == 16
+    with pytest.raises(SystemExit):
+        main([*arguments, "--threshold", "0.3", "--no-decision"])
+    assert "not allowed with" in capsys.readouterr().err
