@@ -13,14 +13,13 @@ from msseg.challenges.form import Form
 from msseg.challenges.source import Source, label_shape, number_kind, read_source_image, read_source_label
 from msseg.data.geometry import Geometry
 from msseg.data.image import image_ending, write_image, write_label
+from msseg.data.png_chunks import COLOUR, GREY, read_png_header
 from msseg.data.problems import FileError, Problem
 from msseg.files import atomic_path
 
 _MOST_OBJECTS_IN_PNG = 65535
-_PNG_HEADER = slice(0, 26)
-_PNG_DEPTH_AND_COLOUR = slice(24, 26)
-# Bit depth and colour type of pictures that are grey, or red, green and blue, and nothing else.
-_PLAIN_PNG = {1: ((8, 0), (16, 0)), 3: ((8, 2),)}
+# Bits and colour type of pictures that are grey, or red, green and blue, and nothing else.
+_PLAIN_PNG = {1: ((8, GREY), (16, GREY)), 3: ((8, COLOUR),)}
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,8 @@ class CaseWriter:
 def _is_plain_picture(path: Path, channels: int) -> bool:
     if image_ending(path) != ".png":
         return False
-    with path.open("rb") as stream:
-        depth, colour = stream.read(_PNG_HEADER.stop)[_PNG_DEPTH_AND_COLOUR]
-    return (depth, colour) in _PLAIN_PNG[channels]
+    header = read_png_header(path)
+    return (header.bits, header.colour) in _PLAIN_PNG[channels]
 
 
 def _with_colours(image: np.ndarray, channels: int) -> np.ndarray:

@@ -67,13 +67,18 @@ def _cases(folder: Path, is_test: bool) -> tuple[list[Source], list[Problem]]:
     for case in sorted(folder.iterdir()) if folder.is_dir() else []:
         if case.name.startswith(".") or not (case / "images").is_dir():
             continue
-        images = list_images(case / "images")
+        images, masks = list_images(case / "images"), case / "masks"
         if len(images) != 1:
-            found = f"{len(images)} images"
-            problems.append(Problem(case.name, str(case / "images"), found, "one image", "Unpack the archive again."))
+            problems.append(_incomplete(case / "images", f"{len(images)} images", "one image"))
+        elif not is_test and not masks.is_dir():
+            problems.append(_incomplete(masks, "no such folder", "one mask for every object"))
         else:
-            sources.append(Source(case.name, images[0], None if is_test else case / "masks", is_test))
+            sources.append(Source(case.name, images[0], None if is_test else masks, is_test))
     return sources, problems
+
+
+def _incomplete(folder: Path, found: str, expected: str) -> Problem:
+    return Problem(folder.parent.name, str(folder), found, expected, "Unpack the archive again.")
 
 
 DSB2018 = Challenge(

@@ -39,7 +39,8 @@ class Journal:
         self.entries[source] = entry
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / JOURNAL).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"source": source, **asdict(entry)}) + "\n")
+            # The line break comes first, so that a line that was cut off does not spoil the next.
+            stream.write("\n" + json.dumps({"source": source, **asdict(entry)}))
 
     def left_over(self, sources: Sequence[str]) -> list[Problem]:
         """An error for every source of before that is there no more, as its files would be taken for cases."""

@@ -9,17 +9,15 @@ from typing import Literal
 import numpy as np
 
 from msseg.challenges.challenge import Pages
-from msseg.challenges.merged_masks import merge_masks
-from msseg.data.cases import list_images
 from msseg.data.geometry import Geometry
-from msseg.data.image import image_ending, read_image, read_label
+from msseg.data.image import PICTURE_ENDINGS, image_ending, read_image, read_label
+from msseg.data.mask_folders import MergedMasks, mask_files, merge_masks
 from msseg.data.problems import FileError, Problem
 
 Kind = Literal["uint8", "uint16", "float32"]
 
 MOST_VALUES = 32
 _COLOURS = 3
-_FLAT_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -42,12 +40,12 @@ class Source:
         """The files it is read from, the masks of objects among them."""
         if self.label is None:
             return (self.image,)
-        return (self.image, *(list_images(self.label) if self.label.is_dir() else [self.label]))
+        return (self.image, *(mask_files(self.label) if self.label.is_dir() else [self.label]))
 
     @property
     def is_flat(self) -> bool:
         """Whether its image is a picture, which knows no place in a patient."""
-        return image_ending(self.image) in _FLAT_ENDINGS
+        return image_ending(self.image) in PICTURE_ENDINGS
 
 
 @dataclass(frozen=True)
@@ -94,13 +92,15 @@ def read_source_label(source: Source, shape: tuple[int, int, int]) -> tuple[np.n
     """The label map (z, y, x), and notes on masks that were left out or lie over each other."""
     assert source.label is not None
     if source.label.is_dir():
-        return _merged(source, source.label, shape)
-    label, _ = read_label(source.label)
+        merged = merge_masks(source.label)
+        label, notes = merged.label, _merging_notes(source, merged)
+    else:
+        label, notes = read_label(source.label)[0], []
     if label.shape != shape:
         found, expected = (_size(one) for one in (label.shape, shape))
         remedy = "Pair it with its own image, or export it again."
         raise FileError(source.label, found, f"{expected} as its image has", remedy)
-    return label, []
+    return label, notes
 
 
 def number_kind(image: np.ndarray) -> Kind:
@@ -110,18 +110,17 @@ def number_kind(image: np.ndarray) -> Kind:
     return "uint8" if image.max() <= np.iinfo(np.uint8).max else "uint16"
 
 
-def _merged(source: Source, folder: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, list[Problem]]:
-    merged = merge_masks(folder, list_images(folder), shape)
-    notes = []
-    if merged.overlap_px:
-        found = f"{merged.overlap_px} pixels in more than one mask"
-        notes.append(_note(source, folder, found, "every pixel in one", "Left to the first mask by name."))
-    notes += [_note(source, path, "an empty mask", "an object", "Left out.") for path in merged.empty]
-    notes += [_note(source, path, "pixels of earlier masks alone", "its own", "Left out.") for path in merged.hidden]
-    return merged.ids, notes
+def _merging_notes(source: Source, merged: MergedMasks) -> list[Problem]:
+    notes = [
+        _note(source, path, "a mask without a pixel of its own", "an object", "Left out.") for path in merged.empty
+    ]
+    if merged.overlap_pixels:
+        found = f"{merged.overlap_pixels} pixels in more than one mask"
+        notes.append(_note(source, source.label, found, "every pixel in one", "Left to the first mask by name."))
+    return notes
 
 
-def _note(source: Source, path: Path, found: str, expected: str, remedy: str) -> Problem:
+def _note(source: Source, path: Path | None, found: str, expected: str, remedy: str) -> Problem:
     return Problem(source.name, str(path), found, expected, remedy, "note")
 
 
