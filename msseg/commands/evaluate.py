@@ -17,6 +17,7 @@ EPILOG = """\
 examples:
   msseg_evaluate -p segmentations/ -r labelsTs/
   msseg_evaluate -p segmentations/ -r labelsTs/ --labels '{"kidney": 1, "tumour": 2}' --tolerance-mm 2
+  msseg_evaluate -p objects/ -r instances/ --instances
 """
 
 
@@ -24,7 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 0 where every reference had a prediction and every pair was measured."""
     parser = console.make_parser(
         "msseg_evaluate",
-        "Dice, Jaccard, accuracy, precision, recall, Hausdorff, HD95, ASSD and NSD per label and case.\n"
+        "Dice, Jaccard, accuracy, precision, recall, Hausdorff, HD95, ASSD and NSD per label and case; of numbered\n"
+        "objects also F1, DSB2018's score, aggregated Jaccard index and panoptic quality.\n"
         "Writes evaluation.json and evaluation.csv into the folder of the predictions, and prints a table.",
         EPILOG,
     )
@@ -38,6 +40,17 @@ def main(argv: list[str] | None = None) -> int:
         default=1.0,
         metavar="MM",
         help="tolerance of the NSD (default: 1 mm)",
+    )
+    parser.add_argument(
+        "--distance",
+        choices=("euclidean", "manhattan"),
+        default="euclidean",
+        help="how distances between surfaces are taken (default: euclidean)",
+    )
+    parser.add_argument(
+        "--instances",
+        action=argparse.BooleanOptionalAction,
+        help="the files number objects, which are matched one by one (default: as the references' dataset.json says)",
     )
     parser.add_argument("--images", metavar="DIR", help="folder of the images, to draw the worst, median and best case")
     parser.add_argument("--pictures", metavar="DIR", help="where the pictures go (default: pictures/ beside the JSON)")
@@ -84,6 +97,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         quiet=arguments.quiet,
         max_ram=arguments.max_ram,
+        instances=arguments.instances,
+        distance=arguments.distance,
     )
     code = console.conclude(arguments, evaluation_table(evaluation), evaluation.complete)
     if arguments.images:

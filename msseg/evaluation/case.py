@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from msseg.data.geometry import grid_distance_mm
 from msseg.data.image import GRID_TOLERANCE_MM, read_label
 from msseg.errors import DatasetError
+from msseg.evaluation.objects import ObjectMetrics, measure_objects
 from msseg.evaluation.overlap import (
     OVERLAP_METRICS,
     OverlapCounts,
@@ -35,12 +36,17 @@ LabelValues = int | Sequence[int]
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What is measured: surfaces or not, NSD's tolerance, the distance of a missed label, the distance's metric."""
+    """What is measured: surfaces or not, NSD's tolerance, the distance of a missed label, the distance's metric.
+
+    `instances`: the files number objects, which are measured as such; None finds out from what lies beside the
+    references, where a folder of them is evaluated, and is no elsewhere.
+    """
 
     surfaces: bool = True
     tolerance_mm: float = DEFAULT_TOLERANCE_MM
     empty: str = "diagonal"
     metric: str = "euclidean"
+    instances: bool | None = None
 
     def __post_init__(self) -> None:
         if self.empty not in EMPTY_DISTANCES:
@@ -61,11 +67,16 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class CaseMetrics:
-    """One case: metrics by label name; `undeclared` gives the voxels of each value that is in no label, by side."""
+    """One case: metrics by label name; `undeclared` gives the voxels of each value that is in no label, by side.
+
+    `objects` are its numbered objects' metrics where they were asked for. Without `has_spacing` a pixel counts as 1 mm.
+    """
 
     name: str
     labels: Mapping[str, LabelMetrics]
     undeclared: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    objects: ObjectMetrics | None = None
+    has_spacing: bool = True
 
 
 def evaluate_case(
@@ -92,7 +103,8 @@ def evaluate_case(
             f"{prediction_path}: its grid lies {apart_mm:.3g} mm off that of its reference {reference_path} "
             f"(at most {GRID_TOLERANCE_MM:g} mm). Write the segmentation with the geometry of its image."
         )
-    return measure_case(name or reference_path.name, prediction, reference, geometry.spacing_mm, labels, options)
+    case = measure_case(name or reference_path.name, prediction, reference, geometry.spacing_mm, labels, options)
+    return replace(case, has_spacing=geometry.has_spacing)
 
 
 def measure_case(
@@ -105,9 +117,13 @@ def measure_case(
 ) -> CaseMetrics:
     """The metrics of a label map (z, y, x) of file values against its reference of the same shape.
 
-    `labels` names the value, or the values of a region; background (0) is left out of it.
+    `labels` names the value, or the values of a region; background (0) is left out of it. Where the options say that
+    the maps number objects, whatever is above 0 is the one label that there may be.
     """
     options = options or EvaluationOptions()
+    objects = measure_objects(prediction, reference) if options.instances else None
+    if objects is not None:
+        prediction, reference = (_one_label(ids, labels) for ids in (prediction, reference))
     declared = sorted({value for values in labels.values() for value in members_of(values)})
     confusion = confusion_matrix(prediction, reference, declared)
     voxel_ml = float(np.prod(spacing_mm)) / 1000
@@ -121,12 +137,29 @@ def measure_case(
             metrics |= _surfaces(prediction, reference, box, members, counts, spacing_mm, options)
         volumes = counts.predicted * voxel_ml, counts.expected * voxel_ml
         measured[label] = LabelMetrics(counts, *volumes, metrics)
-    return CaseMetrics(name, measured, _undeclared(prediction, reference, confusion, declared))
+    return CaseMetrics(name, measured, _undeclared(prediction, reference, confusion, declared), objects)
 
 
 def members_of(values: LabelValues) -> tuple[int, ...]:
     """The file values of a label or region, as a tuple."""
     return (int(values),) if isinstance(values, int | np.integer) else tuple(int(value) for value in values)
+
+
+def _one_label(ids: np.ndarray, labels: Mapping[str, LabelValues]) -> np.ndarray:
+    """A map of the one label's value wherever there is an object."""
+    value = the_label(labels)
+    return np.where(ids != 0, np.min_scalar_type(value).type(value), np.min_scalar_type(value).type(0))
+
+
+def the_label(labels: Mapping[str, LabelValues]) -> int:
+    """The value of the one label that numbered objects have. Raises DatasetError where there are several."""
+    values = [value for of_label in labels.values() for value in members_of(of_label)]
+    if len(values) != 1:
+        raise DatasetError(
+            f"labels: found {', '.join(labels)}, expected one label of one value, which all numbered objects have. "
+            "Name it with --labels, or leave --instances out."
+        )
+    return values[0]
 
 
 def _surfaces(

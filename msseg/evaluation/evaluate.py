@@ -6,7 +6,7 @@ import csv
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ from msseg.evaluation.case import (
     LabelValues,
     evaluate_case,
     measure_case,
+    the_label,
 )
-from msseg.evaluation.label_names import labels_beside, labels_found
+from msseg.evaluation.label_names import has_instances_beside, labels_beside, labels_found
+from msseg.evaluation.object_summary import ObjectSummary, object_summary_to_json, objects_to_json, summarise_objects
+from msseg.evaluation.objects import OBJECT_METRICS, ObjectMetrics
 from msseg.evaluation.pairs import Pair, pair_files
 from msseg.evaluation.summary import LabelSummary, foreground_mean, summarise
 from msseg.files import atomic_path, write_json
@@ -50,7 +53,8 @@ class Evaluation:
     """All figures of a set of cases.
 
     `missing` are cases with a reference but no prediction, `failed` those that could not be measured, with the
-    reason: neither is in any mean. `unexpected` are predictions without a reference.
+    reason: neither is in any mean. `unexpected` are predictions without a reference. `objects` is None where no
+    objects were measured.
     """
 
     labels: Mapping[str, LabelValues]
@@ -62,6 +66,12 @@ class Evaluation:
     summary: Mapping[str, LabelSummary]
     mean_foreground: Mapping[str, float | None]
     pooled_foreground: Mapping[str, float | None]
+    objects: ObjectSummary | None = None
+
+    @property
+    def has_spacing(self) -> bool:
+        """False where distances are in pixels, no case having a spacing."""
+        return any(case.has_spacing for case in self.cases) or not self.cases
 
     @property
     def complete(self) -> bool:
@@ -81,17 +91,22 @@ def evaluate_folder(
     """The evaluation of every case that has a reference; missing and failed cases are named in it.
 
     `labels` None takes those of a `dataset.json` in or above the reference folder, else the values that the
-    references hold. `watch(outcomes, total)` passes the outcomes through, for a progress bar. Raises DatasetError
-    where a folder or every prediction is missing.
+    references hold. Whether the files number objects is found out where `options.instances` is None (see
+    `has_instances_beside`). `watch(outcomes, total)` passes the outcomes through, for a progress bar. Raises
+    DatasetError where a folder or every prediction is missing.
     """
+    options = options or EvaluationOptions()
     pairing = pair_files(prediction_folder, reference_folder)
     if not pairing.pairs:
         raise DatasetError(
             f"{prediction_folder}: none of its files has the name of a reference in {reference_folder} "
             f"(looked for {', '.join(pairing.missing[:3])}, …). Give the folder of the segmentations."
         )
+    if options.instances is None:
+        may_be = labels is None or sum(values != 0 for values in labels.values()) == 1
+        options = replace(options, instances=may_be and has_instances_beside(reference_folder))
     if labels is None:
-        labels = labels_beside(reference_folder) or labels_found(pair.reference for pair in pairing.pairs)
+        labels = labels_beside(reference_folder) or _labels_of(pairing.pairs, options)
     return evaluate_pairs(pairing.pairs, labels, options, workers, executor, watch, pairing.missing, pairing.unexpected)
 
 
@@ -108,6 +123,8 @@ def evaluate_pairs(
     """The evaluation of prediction and reference files that are paired already; a label of value 0 is left out."""
     labels = {name: values for name, values in labels.items() if values != 0}
     options = options or EvaluationOptions()
+    if options.instances:
+        the_label(labels)
     measure = partial(_evaluate_pair, labels=labels, options=options)
     outcomes: Outcomes = map_cases(measure, pairs, workers, executor)
     if watch is not None:
@@ -137,7 +154,13 @@ def gather(
         summary=summary,
         mean_foreground=foreground_mean(one.mean for one in summary.values()),
         pooled_foreground=foreground_mean(one.pooled for one in summary.values()),
+        objects=summarise_objects(ordered),
     )
+
+
+def _labels_of(pairs: Sequence[Pair], options: EvaluationOptions) -> Mapping[str, LabelValues]:
+    """A label a value of the references, or the one of all their objects."""
+    return {"object": 1} if options.instances else labels_found(pair.reference for pair in pairs)
 
 
 def _evaluate_pair(pair: Pair, labels: Mapping[str, LabelValues], options: EvaluationOptions) -> CaseMetrics:
@@ -164,6 +187,7 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
         "mean_foreground": dict(evaluation.mean_foreground),
         "pooled_foreground": dict(evaluation.pooled_foreground),
         "summary": {label: asdict(summary) for label, summary in evaluation.summary.items()},
+        **({} if evaluation.objects is None else {"objects": object_summary_to_json(evaluation.objects)}),
         "missing": list(evaluation.missing),
         "failed": dict(evaluation.failed),
         "unexpected": list(evaluation.unexpected),
@@ -182,7 +206,8 @@ def _case_to_json(case: CaseMetrics) -> dict[str, Any]:
         }
         for name, one in case.labels.items()
     }
-    return {"name": case.name, "labels": labels, "undeclared": case.undeclared}
+    objects = {} if case.objects is None else {"objects": objects_to_json(case.objects)}
+    return {"name": case.name, "labels": labels, **objects, "undeclared": case.undeclared}
 
 
 def _finite_or_null(value: Any) -> Any:
@@ -204,16 +229,20 @@ CSV_COLUMNS = (
     "false_positive_voxels",
     "false_negative_voxels",
 )
+OBJECT_COLUMNS = (*OBJECT_METRICS, "predicted_objects", "reference_objects")
 
 
 def write_evaluation(evaluation: Evaluation, json_path: Path | None, csv_path: Path | None = None) -> None:
-    """Write the evaluation as JSON and as CSV (a row per case and label, empty where not defined), atomically."""
+    """Write the evaluation as JSON and as CSV (a row per case and label, empty where not defined), atomically.
+
+    `OBJECT_COLUMNS` follow `CSV_COLUMNS` where objects were measured.
+    """
     if json_path is not None:
         write_json(json_path, evaluation_to_json(evaluation))
     if csv_path is not None:
         with atomic_path(csv_path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             rows = csv.writer(stream)
-            rows.writerow(CSV_COLUMNS)
+            rows.writerow(CSV_COLUMNS if evaluation.objects is None else (*CSV_COLUMNS, *OBJECT_COLUMNS))
             rows.writerows(_csv_rows(evaluation))
 
 
@@ -223,4 +252,10 @@ def _csv_rows(evaluation: Evaluation) -> Iterator[list[Any]]:
             values = [one.values.get(name) for name in METRICS]
             counts = [one.counts.true_positive, one.counts.false_positive, one.counts.false_negative]
             volumes = [one.prediction_ml, one.reference_ml]
-            yield [case.name, label, *values, evaluation.options.tolerance_mm, *volumes, *counts]
+            row = [case.name, label, *values, evaluation.options.tolerance_mm, *volumes, *counts]
+            yield row if case.objects is None else [*row, *_object_fields(case.objects)]
+
+
+def _object_fields(objects: ObjectMetrics) -> list[Any]:
+    values = [objects.values[name] for name in OBJECT_METRICS]
+    return [*values, objects.counts.predicted, objects.counts.expected]

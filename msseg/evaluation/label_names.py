@@ -11,6 +11,7 @@ import numpy as np
 from msseg.data.image import read_label
 from msseg.errors import DatasetError
 from msseg.evaluation.case import LabelValues
+from msseg.evaluation.pairs import MASKS
 from msseg.files import read_json
 
 
@@ -21,6 +22,20 @@ def labels_beside(reference_folder: Path) -> dict[str, LabelValues] | None:
         if path.is_file():
             return _foreground_labels(read_json(path, DatasetError), path)
     return None
+
+
+def has_instances_beside(reference_folder: Path) -> bool:
+    """Whether the references number objects.
+
+    The `dataset.json` in the folder or its parent says so (`"instances": true`); where neither has one, the folder's
+    name does (`instances`), or that it holds a folder of masks for each case.
+    """
+    folder = Path(reference_folder).resolve()
+    for path in (folder / "dataset.json", folder.parent / "dataset.json"):
+        if path.is_file():
+            description = read_json(path, DatasetError)
+            return isinstance(description, Mapping) and description.get("instances") is True
+    return folder.name == "instances" or any(path.is_dir() for path in folder.glob(f"*/{MASKS}"))
 
 
 def labels_found(references: Iterable[Path]) -> dict[str, LabelValues]:

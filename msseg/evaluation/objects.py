@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import cc3d
 import numpy as np
 
 # IoU thresholds in per cent, as DSB2018 scores. Above a half no object can have two partners.
@@ -206,3 +207,30 @@ def object_metrics(counts: ObjectCounts) -> dict[str, float | None]:
     if counts.predicted == counts.expected == 0:
         return dict.fromkeys(OBJECT_METRICS)
     return {name: metric(counts) for name, metric in OBJECT_METRICS.items()}
+
+
+@dataclass(frozen=True)
+class ObjectMetrics:
+    """The objects of one case: their counts, and the value of each metric (None = not defined)."""
+
+    counts: ObjectCounts
+    values: Mapping[str, float | None]
+
+
+def measure_objects(prediction: np.ndarray, reference: np.ndarray) -> ObjectMetrics:
+    """The metrics of two maps of object numbers of one shape.
+
+    A prediction that holds a single value beside 0 is taken for a mask: its components (corners connect) are objects.
+    """
+    counts = object_counts(_parted(prediction), reference)
+    return ObjectMetrics(counts, object_metrics(counts))
+
+
+def _parted(prediction: np.ndarray) -> np.ndarray:
+    """The map itself, or the numbered components of one that holds a single value."""
+    values = prediction[prediction != 0]
+    if values.size == 0 or values.min() != values.max():
+        return prediction
+    padded = np.pad(prediction.reshape((1,) * (3 - prediction.ndim) + prediction.shape) != 0, 1)
+    components: np.ndarray = cc3d.connected_components(padded, connectivity=26)
+    return components[1:-1, 1:-1, 1:-1].reshape(prediction.shape)

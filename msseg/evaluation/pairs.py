@@ -9,6 +9,7 @@ from msseg.data.image import IMAGE_ENDINGS, image_ending
 from msseg.errors import DatasetError
 
 _CHANNEL_SUFFIX = "_0000"
+MASKS = "masks"  # where a case's own folder holds one mask an object
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,19 @@ def pair_files(prediction_folder: Path, reference_folder: Path) -> Pairing:
 
 
 def label_files(folder: Path) -> dict[str, Path]:
-    """The label files of a folder by case name, sorted; hidden files and other endings are left out."""
+    """The label files of a folder by case name, sorted; hidden files and other endings are left out.
+
+    A folder that holds a folder `masks` is a case too: that folder, of one mask an object, is its label.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder. Give the folder that holds the label files.")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         name = _case_name(path)
-        if name is None or not path.is_file():
+        if (path / MASKS).is_dir() and not path.name.startswith("."):
+            name, path = path.name, path / MASKS
+        elif name is None or not path.is_file():
             continue
         if name in files:
             raise DatasetError(f"{path}: the same case as {files[name].name}; keep one file a case.")

@@ -36,7 +36,7 @@ def summarise(cases: Sequence[CaseMetrics], label: str) -> LabelSummary:
     counts = [one.counts for one in metrics]
     return LabelSummary(
         mean={name: mean(values) for name, values in defined.items()},
-        standard_deviation={name: _standard_deviation(values) for name, values in defined.items()},
+        standard_deviation={name: standard_deviation(values) for name, values in defined.items()},
         counted={name: len(values) for name, values in defined.items()},
         pooled=overlap_metrics(reduce(add, counts)) if counts else dict.fromkeys(OVERLAP_METRICS),
         both_empty=sum(one.both_empty for one in counts),
@@ -57,7 +57,7 @@ def mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _standard_deviation(values: Sequence[float]) -> float | None:
+def standard_deviation(values: Sequence[float]) -> float | None:
     """With n in the denominator; None of nothing, or where a value is infinite."""
     centre = mean(values)
     if centre is None or centre == float("inf"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msseg.evaluation.evaluate import Evaluation
+from msseg.evaluation.object_summary import ObjectSummary
 from msseg.evaluation.overlap import OVERLAP_METRICS
 
 # Metric → heading and decimals; ratios need four to tell two models apart, a distance in mm two.
@@ -18,6 +19,16 @@ _COLUMNS = {
     "hd95_mm": ("HD95 mm", 2),
     "assd_mm": ("ASSD mm", 2),
     "nsd": ("NSD", 4),
+}
+_OBJECT_COLUMNS = {
+    "object_f1": "F1",
+    "object_precision": "precision",
+    "object_recall": "recall",
+    "object_f1_75": "F1 at 0.75",
+    "object_f1_90": "F1 at 0.9",
+    "dsb2018": "DSB2018",
+    "aji": "AJI",
+    "pq": "PQ",
 }
 _NOTHING = "–"
 _NAMED_CASES = 5
@@ -38,7 +49,24 @@ def evaluation_table(evaluation: Evaluation) -> str:
     ]
     overall = [_number(evaluation.mean_foreground.get(name), name) for name in metrics]
     rows.append(["mean", *overall, _number(evaluation.pooled_foreground.get("dice"), "dice"), ""])
-    return "\n".join([aligned(headings, rows), *_remarks(evaluation)])
+    objects = [] if evaluation.objects is None else ["", _object_table(evaluation.objects)]
+    return "\n".join([aligned(headings, rows), *objects, *_remarks(evaluation)])
+
+
+def _object_table(objects: ObjectSummary) -> str:
+    """The objects' figures: the mean over cases, and all cases' objects together."""
+    rows = [
+        [name, *(_ratio(values[metric]) for metric in _OBJECT_COLUMNS), str(counted)]
+        for name, values, counted in (
+            ("mean of the cases", objects.mean, objects.counted),
+            ("all objects together", objects.pooled, objects.counted),
+        )
+    ]
+    return aligned(["objects, IoU above 0.5", *_OBJECT_COLUMNS.values(), "cases"], rows)
+
+
+def _ratio(value: float | None) -> str:
+    return _NOTHING if value is None else f"{value:.4f}"
 
 
 def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -56,7 +84,8 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 def _heading(name: str, evaluation: Evaluation) -> str:
     heading = _COLUMNS[name][0]
-    return f"{heading} {evaluation.options.tolerance_mm:g} mm" if name == "nsd" else heading
+    heading = f"{heading} {evaluation.options.tolerance_mm:g} mm" if name == "nsd" else heading
+    return heading if evaluation.has_spacing else heading.replace(" mm", " px")
 
 
 def _number(value: float | None, name: str) -> str:
@@ -65,6 +94,8 @@ def _number(value: float | None, name: str) -> str:
 
 def _remarks(evaluation: Evaluation) -> list[str]:
     remarks = []
+    if evaluation.objects is not None and evaluation.objects.both_empty:
+        remarks.append(f"{evaluation.objects.both_empty} case(s) without an object on either side: in no mean.")
     for label, summary in evaluation.summary.items():
         if summary.both_empty:
             remarks.append(f"{label}: in {summary.both_empty} case(s) on neither side, left out of the means.")

@@ -27,10 +27,14 @@ def evaluate(
     executor: Executor | None = None,
     quiet: bool = True,
     max_ram: int | None = None,
+    instances: bool | None = None,
+    distance: str = "euclidean",
 ) -> Evaluation:
     """Every metric of every label and case; also written as JSON to `output` (default: `evaluation.json` beside the
-    predictions) and as CSV beside it. `max_ram` bounds the bytes of main memory of all processes together. Raises
-    DatasetError where no prediction has the name of a reference, ResourceError where even one worker needs more memory.
+    predictions) and as CSV beside it. `instances` measures numbered objects too (None: where the references turn out to
+    be of those). `distance` is "euclidean" or "manhattan". `max_ram` bounds the bytes of main memory of all processes
+    together. Raises DatasetError where no prediction has the name of a reference, ResourceError where even one worker
+    needs more memory.
     """
     workers = workers or default_workers()
     if max_ram is not None:
@@ -40,7 +44,7 @@ def evaluate(
         Path(predictions),
         Path(references),
         labels,
-        EvaluationOptions(tolerance_mm=tolerance_mm),
+        EvaluationOptions(tolerance_mm=tolerance_mm, metric=distance, instances=instances),
         workers=workers,
         executor=executor,
         watch=partial(_watch, quiet),
