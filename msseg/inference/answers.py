@@ -31,6 +31,12 @@ class Answer(NamedTuple):
         return Answer(self.logits + other.logits, functools.reduce(torch.add, known) if known else None)
 
 
+def together(answers: Sequence[Answer]) -> Answer:
+    """The answers to the parts of a batch as one."""
+    presence = [answer.presence for answer in answers if answer.presence is not None]
+    return Answer(torch.cat([answer.logits for answer in answers]), torch.cat(presence) if presence else None)
+
+
 def answering(network: Network, branches: str = "accurate", guidance: bool = True) -> Callable[[torch.Tensor], Answer]:
     """The function of a batch that gives a network's answer in float32, computing no more than that needs.
 

@@ -11,8 +11,10 @@ from planning.counting import parameters
 from planning.plan import Configuration
 
 SINGLE_BYTES, HALF_BYTES = 4, 2
-# Voxels of input that go through the network at once on a CPU: see `sliding_window`.
+# Voxels of input that a lane of a CPU (`lanes`) takes through the network at once: a patch fills its cache, and more
+# only leave it. All lanes together take no more than one large patch would.
 CPU_VOXELS_AT_ONCE = 1 << 17
+_CPU_VOXELS_OF_ALL = 1 << 20
 # What the process holds before the first case: torch and what else is imported. Measured.
 PROCESS_BYTES = 235 * 10**6
 # Feature maps of the first level's width that are alive at once, and what convolutions hold transformed. Measured with
@@ -23,6 +25,17 @@ _TRANSFORM_BYTES = 57 * 10**6
 _TRANSFORMED_FILTERS = 1.6
 # A slab of scores of one class, resampled, the best so far and their comparison.
 _SLAB_BYTES = 64 << 20
+
+
+def cpu_batch(patch_voxels: int, cores: int) -> int:
+    """How many patches go through the network at once on so many cores of a CPU, one or more on each lane."""
+    in_lane = max(1, CPU_VOXELS_AT_ONCE // patch_voxels)
+    return in_lane * lanes_for(_CPU_VOXELS_OF_ALL // (in_lane * patch_voxels), cores)
+
+
+def lanes_for(parts: int, cores: int) -> int:
+    """The most lanes that `cores` are divided into without a rest, no more than there are parts for them."""
+    return max(count for count in range(1, max(1, min(parts, cores)) + 1) if cores % count == 0)
 
 
 def rolled_axis(shape: Sequence[int], patch: Sequence[int]) -> int:
@@ -69,14 +82,15 @@ def prediction_bytes(
     max_bytes: int | None = None,
     in_channels: int = 1,
     folds: int = 1,
+    cores: int = 1,
 ) -> int:
-    """Predicted peak of a process that segments one case on the CPU, from shapes (z, y, x) alone.
+    """Predicted peak of a process that segments one case on so many CPU cores, from shapes (z, y, x) alone.
 
     The image as read counts too: on a CPU the process keeps what it frees. Where `max_bytes` does not hold the scores
     they count in half precision.
     """
     patch = (1,) * (3 - configuration.dimensions) + configuration.patch_size
-    batch_size = max(1, CPU_VOXELS_AT_ONCE // math.prod(patch))
+    batch_size = cpu_batch(math.prod(patch), cores)
     needs = partial(case_bytes, num_classes, prepared_shape, patch, image_shape, batch_size)
     scores = needs(SINGLE_BYTES)
     if max_bytes is not None and scores > max_bytes:

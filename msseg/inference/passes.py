@@ -15,8 +15,7 @@ from torch import nn
 
 from msseg.devices import autocast_dtype
 from msseg.inference.answers import Answer, Network, answering, is_guided
-
-Forward = Callable[[torch.Tensor], Answer]
+from msseg.inference.lanes import Forward, Lanes
 
 # A shape that comes this often is worth a recording; the passes before it let the libraries choose their algorithms.
 _PASSES_BEFORE_RECORDING = 3
@@ -39,6 +38,7 @@ class Passes:
         self._networks = list(networks)
         self._ask = functools.partial(answering, branches=branches, guidance=guidance)
         self._ready: dict[torch.device, Forward] = {}
+        self._lanes = Lanes()
 
     @property
     def count(self) -> int:
@@ -49,21 +49,25 @@ class Passes:
         """The function of a batch (b, c, *spatial) on `device` that gives the sum of the networks' answers.
 
         Networks that lie elsewhere are copied there. On CUDA the layout is measured and passes of one shape are
-        recorded and replayed: such an answer is overwritten by the next of its shape.
+        recorded and replayed: such an answer is overwritten by the next of its shape. On the CPU a batch is shared
+        among threads in a session.
         """
         if device not in self._ready:
             networks = [_on_device(network, device) for network in self._networks]
             forward = _eager([self._ask(network) for network in networks], device)
             modules = [network for network in networks if isinstance(network, nn.Module)]
-            self._ready[device] = Recorded(_in_best_layout(forward, modules)) if device.type == "cuda" else forward
+            if device.type == "cuda":
+                self._ready[device] = Recorded(_in_best_layout(forward, modules))
+            else:
+                self._ready[device] = self._lanes.shared(forward)
         return self._ready[device]
 
     @contextlib.contextmanager
     def session(self, device: torch.device) -> Iterator[None]:
         """Without gradients; weights that the first pass casts to less precision are kept for all passes in here."""
-        casts = autocast_dtype(device) is not None  # else there is nothing to keep, or no autocast on this device
-        outer = torch.autocast(device.type, enabled=False) if casts else contextlib.nullcontext()
-        with torch.inference_mode(), outer:
+        state = functools.partial(_without_gradients, device)
+        lanes = self._lanes.open(state) if device.type == "cpu" else contextlib.nullcontext()
+        with state(), lanes:
             yield
 
     def forget(self) -> None:
@@ -89,6 +93,14 @@ class Recorded:
             except RuntimeError as error:  # an operator that cannot be recorded, or no memory for it
                 _log.info("The network's passes are not recorded as a CUDA graph: %s", error)
         return self._recordings.get(shape, self._forward)(tiles)
+
+
+@contextlib.contextmanager
+def _without_gradients(device: torch.device) -> Iterator[None]:
+    casts = autocast_dtype(device) is not None  # else there is nothing to keep, or no autocast on this device
+    outer = torch.autocast(device.type, enabled=False) if casts else contextlib.nullcontext()
+    with torch.inference_mode(), outer:
+        yield
 
 
 def _on_device(network: Network, device: torch.device) -> Network:
