@@ -222,11 +222,11 @@ def measure_objects(prediction: np.ndarray, reference: np.ndarray) -> ObjectMetr
 
     A prediction that holds a single value beside 0 is taken for a mask: its components (corners connect) are objects.
     """
-    counts = object_counts(_parted(prediction), reference)
+    counts = object_counts(parted(prediction), reference)
     return ObjectMetrics(counts, object_metrics(counts))
 
 
-def _parted(prediction: np.ndarray) -> np.ndarray:
+def parted(prediction: np.ndarray) -> np.ndarray:
     """The map itself, or the numbered components of one that holds a single value."""
     values = prediction[prediction != 0]
     if values.size == 0 or values.min() != values.max():

@@ -1,8 +1,8 @@
-"""Pictures of segmentations: three planes of a case with both outlines, and worst, median and best side by side."""
+"""Pictures of segmentations: three planes of a case (of an image, the whole), and worst, median and best together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msseg.data.geometry import Geometry
-from msseg.data.image import read_image, read_label
-from msseg.evaluation.case import LabelValues, members_of
+from msseg.data.image import read_geometry, read_image, read_label
+from msseg.evaluation.case import CaseMetrics, LabelValues, members_of
 from msseg.evaluation.evaluate import Evaluation
+from msseg.evaluation.flat_pictures import figures_of, flat_figure, read_flat_case
 from msseg.evaluation.surface import bounding_box
 from msseg.files import atomic_path
 
@@ -28,6 +29,8 @@ _PANEL_HEIGHT_INCHES = 2.8
 _TITLE_INCHES, _LEGEND_INCHES = 0.34, 0.4
 _DOTS_PER_INCH = 150
 _PLANES = ("axial", "coronal", "sagittal")
+# Of a case by its name: the files of the image's channels, the reference, the prediction.
+_Files = Mapping[str, tuple[Sequence[Path], Path, Path]]
 
 
 @dataclass(frozen=True)
@@ -78,34 +81,54 @@ def draw_evaluation(
     case: no picture.
     """
     ranked = worst_median_best(evaluation)
-    dice = {case.name: {k: v.values["dice"] for k, v in case.labels.items()} for case in evaluation.cases}
-    cases = {
-        name: read_picture_case(name, images[name], references[name], predictions[name], dice[name])
-        for name in dict.fromkeys(ranked.values())
-    }
+    files = {name: (images[name], references[name], predictions[name]) for name in dict.fromkeys(ranked.values())}
+    are_flat = all(read_geometry(image_paths[0]).shape[0] == 1 for image_paths, *_ in files.values())
     paths = []
-    if ranked:
-        paths.append(Path(folder) / "overview.png")
-        rows = [(heading, cases[name]) for heading, name in ranked.items()]
-        save_figure(montage_figure(rows, evaluation.labels), paths[0])
-    for name, case in cases.items():
-        paths.append(Path(folder) / f"{name}.png")
-        save_figure(case_figure(case, evaluation.labels), paths[-1])
+    for stem, figure in (_flat_figures if are_flat else _plane_figures)(evaluation, ranked, files):
+        paths.append(Path(folder) / f"{stem}.png")
+        save_figure(figure, paths[-1])
     return paths
 
 
+def _plane_figures(evaluation: Evaluation, ranked: Mapping[str, str], files: _Files) -> Iterator[tuple[str, Figure]]:
+    """The overview and each case of volumes, with the stem of its file's name."""
+    dice = {case.name: {k: v.values["dice"] for k, v in case.labels.items()} for case in evaluation.cases}
+    cases = {name: read_picture_case(name, *paths, dice[name]) for name, paths in files.items()}
+    if cases:
+        rows = [(heading, cases[name]) for heading, name in ranked.items()]
+        yield "overview", montage_figure(rows, evaluation.labels)
+    for name, case in cases.items():
+        yield name, case_figure(case, evaluation.labels)
+
+
+def _flat_figures(evaluation: Evaluation, ranked: Mapping[str, str], files: _Files) -> Iterator[tuple[str, Figure]]:
+    """The overview and each case of images of one slice, with the stem of its file's name."""
+    figures, are_objects = {case.name: figures_of(case) for case in evaluation.cases}, evaluation.objects is not None
+    cases = {name: read_flat_case(name, *paths, figures[name], are_objects) for name, paths in files.items()}
+    if cases:
+        panels = [(f"{heading}: {name}", cases[name]) for heading, name in ranked.items()]
+        yield "overview", flat_figure(panels, evaluation.labels, are_objects)
+    for name, case in cases.items():
+        yield name, flat_figure([(name, case)], evaluation.labels, are_objects)
+
+
 def worst_median_best(evaluation: Evaluation) -> dict[str, str]:
-    """Case names under "worst", "median" and "best" by mean Dice; fewer headings where there are fewer cases."""
-    scored = []
-    for case in evaluation.cases:
-        dice = [one.values["dice"] for one in case.labels.values()]
-        defined = [value for value in dice if value is not None]
-        if defined:
-            scored.append((sum(defined) / len(defined), case.name))
-    names = [name for _, name in sorted(scored)]
+    """Case names under "worst", "median" and "best" by mean Dice, by the objects' F1 where objects were measured.
+
+    Fewer headings where there are fewer cases.
+    """
+    scores = [(_score(case), case.name) for case in evaluation.cases]
+    names = [name for _, name in sorted((score, name) for score, name in scores if score is not None)]
     if len(names) < 3:
         return dict(zip(("worst", "best"), names, strict=False))
     return {"worst": names[0], "median": names[len(names) // 2], "best": names[-1]}
+
+
+def _score(case: CaseMetrics) -> float | None:
+    if case.objects is not None:
+        return case.objects.values["object_f1"]
+    defined = [one.values["dice"] for one in case.labels.values() if one.values["dice"] is not None]
+    return sum(defined) / len(defined) if defined else None
 
 
 def read_picture_case(
