@@ -56,7 +56,9 @@ class InstanceCoding:
         is one piece; cores of two objects touch only where tiny objects leave no other pixel. Raises DatasetError for
         negative numbers.
         """
-        if ids.size and ids.min() < 0:
+        if not ids.size:
+            return np.zeros(ids.shape, np.uint8)
+        if ids.min() < 0:
             raise DatasetError(f"object number {ids.min()}: expected 0 for the background and 1, 2, … for objects.")
         return _levels(_pieces(ids))
 
