@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msseg.data.found_layouts import is_data_set
 from msseg.errors import CheckpointError, DatasetError
 from msseg.files import read_json
 
 DEFAULT_ROOT = "msseg_data"
+_CASES_OF = {"2.5d": "2d"}
 _TASK_NUMBER = re.compile(r"^(?:Task|Dataset)0*(\d+)(?:_|$)")
 
 
@@ -44,8 +46,8 @@ class Task:
         return self.preprocessed / "source.json"
 
     def store(self, configuration: str) -> Path:
-        """The folder of the preprocessed cases of one configuration."""
-        return self.preprocessed / f"cases_{configuration}"
+        """The folder of the preprocessed cases of one configuration; some share those of another."""
+        return self.preprocessed / f"cases_{_CASES_OF.get(configuration, configuration)}"
 
     def model(self, configuration: str, network: str, options: Mapping[str, Any] | None = None) -> Path:
         """The folder of a trained model, with one folder a fold in it.
@@ -72,7 +74,7 @@ def find_task(task: str, root: Path) -> Task:
     Raises DatasetError where nothing, or more than one data set, answers to it.
     """
     folder = Path(task)
-    if (folder / "dataset.json").is_file():
+    if is_data_set(folder):
         folder = folder.resolve()
         return _task(folder.name, folder, root)
     known = known_tasks(root)
@@ -82,7 +84,10 @@ def find_task(task: str, root: Path) -> Task:
     if matches:
         raise DatasetError(f"{task}: {len(matches)} data sets answer to it ({', '.join(matches)}). Give the full name.")
     if folder.is_dir():
-        raise DatasetError(f"{folder}: has no dataset.json, which a Decathlon or nnU-Net data set folder must have.")
+        raise DatasetError(
+            f"{folder}: has no dataset.json, which a Decathlon or nnU-Net data set folder must have, nor images/ "
+            "beside labels/, masks/ or instances/."
+        )
     listing = f"known there: {', '.join(known)}" if known else "there is none yet"
     raise DatasetError(
         f"{task}: neither a data set folder nor a task below {root} ({listing}). "

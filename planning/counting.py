@@ -35,5 +35,5 @@ def _evaluation(configuration: Configuration, in_channels: int, num_classes: int
     """The network's operators on one patch in evaluation."""
     tape = Tape(batch=1)
     recorder = Recorder(tape, layout_of(configuration, num_classes), training=False)
-    recorder.forward(tape.leaf(in_channels, configuration.patch_size))
+    recorder.forward(tape.leaf(configuration.input_channels(in_channels), configuration.patch_size))
     return tape

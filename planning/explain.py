@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from planning.plan import Configuration, Plan, Reason
 from planning.rules import GIGABYTE
@@ -23,9 +23,9 @@ def explain(plan: Plan) -> str:
     for prefix, heading in headings.items():
         lines += ["", heading, "-" * len(heading)]
         if prefix:
-            lines += _summary(plan.configurations[prefix.split(".")[1]])
+            lines += _summary(plan.configurations[prefix.removeprefix("configurations.").removesuffix(".")])
         for reason in plan.reasons:
-            if _prefix(reason) == prefix:
+            if _prefix(reason, headings) == prefix:
                 lines += _paragraph(reason.subject.removeprefix(prefix), reason)
     return "\n".join(lines)
 
@@ -49,9 +49,9 @@ def product(values: Sequence[float]) -> str:
     return " × ".join(f"{value:g}" if isinstance(value, int) else f"{value:.4g}" for value in values)
 
 
-def _prefix(reason: Reason) -> str:
-    parts = reason.subject.split(".")
-    return f"configurations.{parts[1]}." if parts[0] == "configurations" else ""
+def _prefix(reason: Reason, known: Iterable[str]) -> str:
+    """The longest prefix that the subject has; "" of them all."""
+    return max((prefix for prefix in known if reason.subject.startswith(prefix)), key=len)
 
 
 def _paragraph(subject: str, reason: Reason) -> list[str]:

@@ -64,7 +64,8 @@ class Configuration:
     there are heads leave the last heads out. `encoder_convolutions[i]` and `decoder_convolutions[i]` count level i's
     convolutions (blocks, where a block is residual). `network_options` replace single values of the network's row.
     `variations` says in what the images differ, names of `VARIATIONS`, so that training may vary it too;
-    `image_padding` what lies around an image that a patch leaves, one of `PADDINGS`.
+    `image_padding` what lies around an image that a patch leaves, one of `PADDINGS`. A network of 2D slices sees
+    `neighbour_slices` on either side of each as further channels.
     """
 
     name: str
@@ -89,11 +90,16 @@ class Configuration:
     network_options: Mapping[str, Any] = field(default_factory=dict)
     variations: tuple[str, ...] = ()
     image_padding: str = "zeros"
+    neighbour_slices: int = 0
 
     @property
     def row(self) -> NetworkRow:
         """The network's row, with this configuration's options."""
         return network_row(self.network, self.network_options)
+
+    def input_channels(self, image_channels: int) -> int:
+        """The channels that the network sees of an image of so many."""
+        return image_channels * (2 * self.neighbour_slices + 1)
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,10 @@ class Reason:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything later stages need to know; `labels` and `instances` as in the fingerprint, class index = position."""
+    """Everything later stages need to know; `labels` and `instances` as in the fingerprint, class index = position.
+
+    Without `has_spacing` spacings count in pixels: 1 in every image, whatever its file says.
+    """
 
     dataset_name: str
     channels: tuple[ChannelPlan, ...]
@@ -121,6 +130,7 @@ class Plan:
     reasons: tuple[Reason, ...] = ()
     version: int = field(default=PLAN_VERSION)
     instances: InstancePlan | None = None
+    has_spacing: bool = True
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -187,6 +197,7 @@ _read_configuration = record(
         "network_options": mapping(scalar),
         "variations": sequence(one_of(*VARIATIONS)),
         "image_padding": one_of(*PADDINGS),
+        "neighbour_slices": at_least(0),
     },
 )
 _read_reason = record(Reason, {"subject": text, "decision": text, "because": text, "source": text})
@@ -204,6 +215,7 @@ _read_plan = record(
         "memory_bytes": at_least(1),
         "reasons": sequence(_read_reason),
         "instances": read_instances,
+        "has_spacing": flag,
     },
 )
 
@@ -229,6 +241,8 @@ def validate_plan(plan: Plan, source: str) -> None:
 def _validate_configuration(configuration: Configuration, name: str, place: str) -> None:
     if configuration.name != name:
         raise refuse(f"{place}.name", configuration.name, repr(name))
+    if configuration.neighbour_slices and configuration.dimensions != 2:
+        raise refuse(f"{place}.neighbour_slices", configuration.neighbour_slices, "0, but for 2D configurations")
     _validate_axes(configuration, place)
     _validate_levels(configuration, place)
     mirror = configuration.mirror_axes

@@ -20,6 +20,8 @@ from planning.spacing import axis_order, median_new_shape, reorder, target_spaci
 from planning.variation import variations
 from planning.weights import SUPERVISION, class_weights, uniform_weights
 
+# What is planned of volumes; the last, which shares the cases of "2d", only where it is asked for.
+CONFIGURATIONS = ("3d", "2d", "2.5d")
 # What memory beyond the reference buys.
 GROW = ("patch", "batch")
 _DEFAULT_MEMORY = rules.REFERENCE_MEMORY_BYTES
@@ -29,6 +31,8 @@ _DEFAULT_MEMORY = rules.REFERENCE_MEMORY_BYTES
 class Budget:
     """What training may use, and what more memory buys (one of `GROW`).
 
+    `configuration` is the one to train by default, one of `CONFIGURATIONS`; None leaves the choice to
+    `planning.choice`.
     `memory_bytes` None is what the network's row was made for: 8 GB, but more for the larger residual encoders.
     `network` names a row of the table; None leaves the choice to `planning.choice`. `options` replace single values of
     the row.
@@ -38,21 +42,22 @@ class Budget:
     network: str | None = None
     grow: str = "patch"
     options: Mapping[str, Any] = field(default_factory=dict)
+    configuration: str | None = None
 
 
 def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
     """The plan for a data set within a budget; the same input gives the same plan.
 
-    Volumes get the configurations "3d" and "2d", single slices and encoders of 2D images "2d" alone; `planning.choice`
-    says which is the default one and which network each has. Raises PlanError for an unknown network or growth, and for
-    a budget that no patch fits.
+    Volumes get the configurations "3d" and "2d", and "2.5d" where it is asked for; encoders of 2D images leave out
+    "3d", and single slices get "2d" alone. `planning.choice` says which is the default one and which network each has.
+    Raises PlanError for an unknown network, growth or configuration, and for a budget that no patch fits.
     """
     budget = _checked(budget or Budget())
     order, target = _target(fingerprint)
     planar = target.median_shape[0] == 1
     features = choice.measure(fingerprint, target)
     default = _default_configuration(features, budget)
-    names = ["2d"] if planar or _encoder(budget) != OWN else ["3d", "2d"]
+    names = _names(planar, budget)
     decided = [_configuration(name, target, budget, features, fingerprint) for name in names]
     channels = plan_channels(fingerprint.channels, fingerprint.intensities, fingerprint.relative_size_after_crop)
     volumes = class_volumes_mm3(fingerprint)
@@ -76,9 +81,20 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
         memory_bytes=_memory_bytes(budget),
         reasons=tuple(why),
         instances=fingerprint.instances,
+        has_spacing=fingerprint.has_spacing,
     )
     validate_plan(plan, "planner")
     return plan
+
+
+def _names(planar: bool, budget: Budget) -> list[str]:
+    """The configurations to plan; PlanError where the one asked for is not among those that the images allow."""
+    flat = planar or _encoder(budget) != OWN
+    possible = ["2d"] if planar else [name for name in CONFIGURATIONS if not flat or name != "3d"]
+    if budget.configuration not in (None, *possible):
+        why = "the images are single slices" if planar else "the encoder is one of 2D images"
+        raise PlanError(f"configuration: found {budget.configuration!r}, expected {' or '.join(possible)}, as {why}.")
+    return [name for name in possible if name != "2.5d" or budget.configuration == "2.5d"]
 
 
 def _checked(budget: Budget) -> Budget:
@@ -86,6 +102,8 @@ def _checked(budget: Budget) -> Budget:
     network_row(budget.network or PLAIN_UNET.name, budget.options)
     if budget.grow not in GROW:
         raise PlanError(f"grow: found {budget.grow!r}, expected one of {', '.join(GROW)}.")
+    if budget.configuration not in (None, *CONFIGURATIONS):
+        raise PlanError(f"configuration: found {budget.configuration!r}, expected one of {', '.join(CONFIGURATIONS)}.")
     if budget.memory_bytes is not None and budget.memory_bytes < 1:
         raise PlanError(f"memory: found {budget.memory_bytes} bytes, expected a size above 0.")
     return budget
@@ -97,6 +115,10 @@ def _encoder(budget: Budget) -> str:
 
 def _default_configuration(features: choice.Features, budget: Budget) -> Reason:
     """The configuration that is trained when none is named; an encoder of the literature leaves 2D alone."""
+    if budget.configuration is not None:
+        chosen = choice.choose_configuration(features)
+        because = f"it was asked for; the rules would take {chosen.decision}: {chosen.because}"
+        return Reason(choice.DEFAULT, budget.configuration, because, "the user")
     if _encoder(budget) == OWN:
         return choice.choose_configuration(features)
     because = f"{_encoder(budget)}, the encoder asked for, is one of 2D images, so nothing is planned in 3D"
@@ -129,10 +151,10 @@ def _target(fingerprint: Fingerprint) -> tuple[tuple[int, ...], Target]:
 def _configuration(
     name: str, volume: Target, budget: Budget, features: choice.Features, fingerprint: Fingerprint
 ) -> tuple[Configuration, list[Reason]]:
-    """One configuration and its reasons; "2d" drops the first axis, the coarsest."""
-    dimensions = 2 if name == "2d" else 3
+    """One configuration and its reasons; "2d" and "2.5d" drop the first axis, the coarsest."""
+    dimensions = 3 if name == "3d" else 2
     target = _in_plane(volume) if dimensions == 2 else volume
-    network = choice.choose_network(features, name, budget.network)
+    network = choice.choose_network(features, f"{dimensions}d", budget.network)
     row = network_row(network.decision, budget.options)
     memory_bytes = _memory_bytes(budget)
     size = fit(row, target, memory_bytes, budget.grow)
@@ -162,9 +184,10 @@ def _configuration(
         network_options=dict(budget.options),
         variations=variations(fingerprint),
         image_padding="mirror" if volume.median_shape[0] == 1 else "zeros",
+        neighbour_slices=rules.NEIGHBOUR_SLICES if name == "2.5d" else 0,
     )
     because = reasons.configuration(configuration, row, network, target, size, memory_bytes, budget.grow)
-    return configuration, [*because, reasons.variations(configuration, fingerprint), reasons.padding(configuration)]
+    return configuration, [*because, *reasons.images(configuration, fingerprint)]
 
 
 def _in_plane(volume: Target) -> Target:

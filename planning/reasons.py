@@ -253,16 +253,24 @@ def _orders(plan: Configuration) -> Words:
     return decision, because, "nnU-Net 2.8.1, default_resampling.py"
 
 
-def variations(plan: Configuration, fingerprint: Fingerprint) -> Reason:
-    """Why training varies colours and inverts images, or does not."""
+def images(plan: Configuration, fingerprint: Fingerprint) -> list[Reason]:
+    """Why images are varied, padded and shown with their neighbours as they are."""
+    place = f"configurations.{plan.name}"
+    return [
+        Reason(f"{place}.variations", *_variations(plan, fingerprint)),
+        Reason(f"{place}.image_padding", *_padding(plan)),
+        Reason(f"{place}.neighbour_slices", *_neighbours(plan)),
+    ]
+
+
+def _variations(plan: Configuration, fingerprint: Fingerprint) -> Words:
     words = [
         "the channels are red, green and blue, which stains, lamps and cameras shift"
         if COLOUR in plan.variations
         else "the channels are not red, green and blue",
         _polarity(polarity_shares(fingerprint), POLARITY in plan.variations),
     ]
-    decision = " and ".join(plan.variations) or "none"
-    return Reason(f"configurations.{plan.name}.variations", decision, "; ".join(words), "rule of this project")
+    return " and ".join(plan.variations) or "none", "; ".join(words), "rule of this project"
 
 
 def _polarity(shares: tuple[float, float] | None, mixed: bool) -> str:
@@ -273,8 +281,7 @@ def _polarity(shares: tuple[float, float] | None, mixed: bool) -> str:
     return f"the foreground is {found}: {asks}"
 
 
-def padding(plan: Configuration) -> Reason:
-    """Why images are continued as they are where a patch leaves them."""
+def _padding(plan: Configuration) -> Words:
     because = (
         "single images differ in size and are often smaller than a patch; a frame of one grey value would be an edge "
         "that no image has"
@@ -282,4 +289,12 @@ def padding(plan: Configuration) -> Reason:
         else "0 is the mean of normalised intensities, and air or nothing around a scan"
     )
     source = "Ronneberger et al. (2015)" if plan.image_padding == "mirror" else "nnU-Net 2.8.1"
-    return Reason(f"configurations.{plan.name}.image_padding", plan.image_padding, because, source)
+    return plan.image_padding, because, source
+
+
+def _neighbours(plan: Configuration) -> Words:
+    if plan.neighbour_slices:
+        because = "what lies above and below tells organs apart that look alike in a slice; mirrored at the ends"
+        return f"{plan.neighbour_slices} on either side", because, "Li et al., H-DenseUNet (2018)"
+    because = "volumes show them anyway" if plan.dimensions == 3 else "slice by slice; 2.5d, if asked for, has them"
+    return "0", because, "rule of this project"

@@ -62,6 +62,10 @@ LOW_RESOLUTION_SMALLEST_GAIN: Final = 2.0
 
 # The choice of configuration and network.
 
+# A 2.5D network sees so many slices on either side of the one that it segments. Li et al., H-DenseUNet (2018), whose 2D
+# network sees three.
+NEIGHBOUR_SLICES: Final = 1
+
 # With fewer slices a 3D network could halve their axis once at most, as the bottleneck keeps four of them. Rule of this
 # project.
 FEWEST_SLICES_TO_RELATE: Final = 4 * SMALLEST_FEATURE_EDGE

@@ -61,6 +61,6 @@ def step_memory(
 
 def _record_step(tape: Tape, configuration: Configuration, in_channels: int, num_classes: int) -> None:
     """Forward, loss, backward; the images stay to the end."""
-    image = tape.leaf(in_channels, configuration.patch_size)
+    image = tape.leaf(configuration.input_channels(in_channels), configuration.patch_size)
     outputs = Recorder(tape, layout_of(configuration, num_classes)).forward(image)
     tape.backward(record_loss(tape, outputs))

@@ -110,6 +110,7 @@ def add_planning(parser: argparse.ArgumentParser) -> None:
     )
     add_network(parser)
     parser.add_argument("--grow", choices=("patch", "batch"), help="what more memory buys (default: patch)")
+    parser.add_argument("--configuration", metavar="NAME", help="3d, 2d or 2.5d (default: the planner's choice)")
 
 
 def add_network(parser: argparse.ArgumentParser, default: str = "the planner's choice") -> None:

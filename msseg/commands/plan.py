@@ -54,6 +54,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         network=arguments.network or default.network,
         grow=arguments.grow or default.grow,
         options=console.network_options(arguments),
+        configuration=arguments.configuration,
     )
     plan = make_plan(fingerprint, budget)
     if arguments.output is not None:

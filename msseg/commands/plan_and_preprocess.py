@@ -18,6 +18,7 @@ examples:
   msseg_plan_and_preprocess 4 --memory 16GB --reasons
   msseg_plan_and_preprocess 4 --max-ram 8GB --explain
   msseg_plan_and_preprocess 4 --network unet_sharp --network-option guidance=branches
+  msseg_plan_and_preprocess 4 --configuration 2.5d
 """
 
 
@@ -68,6 +69,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
             check_only=arguments.check_only,
             skip_broken=arguments.skip_broken,
             replan=arguments.replan,
+            configuration=arguments.configuration,
         ),
         workers=arguments.workers,
         quiet=arguments.quiet,

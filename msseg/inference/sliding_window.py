@@ -5,21 +5,24 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 
 from msseg.inference.answers import Network, rule_out
-from msseg.inference.memory import CPU_VOXELS_AT_ONCE
+from msseg.inference.memory import cpu_batch
 from msseg.inference.mirrors import Mirror, mirrored_axes
 from msseg.inference.passes import Passes
 from msseg.inference.placement import Placement, first_that_fits, placements
 from msseg.inference.streaming import View, Window, score_slabs
+from msseg.mirroring import with_neighbours
 from planning.plan import Configuration
 
-# Voxels of input that go through the network at once. On a CPU one patch already fills the cores and further ones
-# only leave the cache; on a GPU a patch of the largest usual size (128³) is taken eight-fold, as its mirrors.
-_VOXELS_AT_ONCE = {"cpu": CPU_VOXELS_AT_ONCE, "cuda": 1 << 24, "mps": 1 << 21}
+# Voxels of input that go through the network at once: on a GPU a patch of the largest usual size (128³) is taken
+# eight-fold, as its mirrors.
+_VOXELS_AT_ONCE = {"cuda": 1 << 24, "mps": 1 << 21}
+_PAD_MODES: dict[str, Literal["constant", "reflect"]] = {"zeros": "constant", "mirror": "reflect"}
 
 
 def predict_logits(
@@ -42,10 +45,11 @@ def predict_logits(
 
     Every tile is shown once for each combination of the mirror axes that `mirrored_axes` has of `mirror`, and as often
     again with Gaussian noise of `noise_std` for each of `noise_repeats`; all these and all networks count alike,
-    overlapping tiles by `axis_shares`. An image smaller than the patch is padded with 0 on both
-    sides. A 2D configuration is shown slice by slice. `branches` says which branches of a network answer: see
-    `answering`. With `guidance`, a class that the networks' classification-guided modules see in no tile of the image
-    is ruled out; one patch's word does not empty the others. The networks lie on `device` and in evaluation mode; the
+    overlapping tiles by `axis_shares`. An image smaller than the patch is padded on both sides as the configuration
+    says. A 2D configuration is shown slice by slice, with neighbouring slices as channels if it has such. `branches`
+    says which branches of a network answer: see `answering`. With `guidance`, a class that the networks'
+    classification-guided modules see in no tile of the image is ruled out; one patch's word does not empty the others.
+    The networks lie on `device` and in evaluation mode; the
     result does too, unless its memory gave out. `on_batch(done, total)` counts forward passes; what it raises
     ends the prediction. ResourceError where memory gives out.
     """
@@ -79,9 +83,10 @@ def make_window(
 ) -> Window:
     """How a preprocessed image (c, z, y, x) is shown to the networks of `passes`; see `predict_logits`."""
     patch = (1,) * (3 - configuration.dimensions) + configuration.patch_size
-    padded, inner = pad_to_patch(image_czyx, patch)
+    padded, inner = pad_to_patch(image_czyx, patch, configuration.image_padding)
+    neighbours = configuration.neighbour_slices
     return Window(
-        image=padded,
+        image=with_neighbours(padded, neighbours) if neighbours else padded,
         inner=inner,
         patch=patch,
         dimensions=configuration.dimensions,
@@ -97,12 +102,17 @@ def make_window(
 
 def batch_limit(device: torch.device, patch: Sequence[int]) -> int:
     """How many tiles go through the network at once on this kind of device."""
+    if device.type == "cpu":
+        return cpu_batch(math.prod(patch), torch.get_num_threads())
     return max(1, _VOXELS_AT_ONCE.get(device.type, 1) // math.prod(patch))
 
 
-def pad_to_patch(image_czyx: np.ndarray, patch: Sequence[int]) -> tuple[np.ndarray, tuple[slice, ...]]:
+def pad_to_patch(
+    image_czyx: np.ndarray, patch: Sequence[int], padding: str = "zeros"
+) -> tuple[np.ndarray, tuple[slice, ...]]:
     """The float32 image with 0 around it, no axis shorter than the patch, and the slices where the image lies in it.
 
+    With the `padding` "mirror" it is its mirror image that lies around it, as in training.
     What is missing is added half before and half behind, the odd voxel behind. A read-only image (one mapped from the
     store) is copied: torch has no tensors that must not be written.
     """
@@ -110,7 +120,7 @@ def pad_to_patch(image_czyx: np.ndarray, patch: Sequence[int]) -> tuple[np.ndarr
     before = [extra // 2 for extra in missing]
     widths = [(0, 0), *((low, extra - low) for low, extra in zip(before, missing, strict=True))]
     inner = tuple(slice(low, low + n) for low, n in zip(before, image_czyx.shape[1:], strict=True))
-    padded = np.pad(image_czyx, widths) if any(missing) else image_czyx
+    padded = np.pad(image_czyx, widths, _PAD_MODES[padding]) if any(missing) else image_czyx
     return np.require(padded, np.float32, ["C", "W"]), inner
 
 

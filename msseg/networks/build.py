@@ -17,10 +17,11 @@ def build_network(
 ) -> GridNetwork:
     """The network that `configuration` names, on the CPU, with weights drawn from `generator` (default: seed 0).
 
+    `in_channels` are those of an image, which a configuration with neighbouring slices sees several times.
     Raises PlanError at a network that is not in the table. The global random state is left alone.
     """
     with torch.device("meta"):
-        network = GridNetwork(configuration, in_channels, num_classes)
+        network = GridNetwork(configuration, configuration.input_channels(in_channels), num_classes)
     network.to_empty(device="cpu")
     initialise(network, generator or torch.Generator().manual_seed(0))
     return network

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from msseg.data.dataset import Dataset, read_dataset
+from msseg.data.found_layouts import is_data_set
 from msseg.data.problems import Problem, problems_table
 from msseg.errors import DatasetError, PlanError
 from msseg.files import read_json, value_hash, write_json
@@ -35,7 +36,7 @@ _LOG = logging.getLogger("msseg")
 class PlanningOptions:
     """What the user asks of planning; None leaves the choice to the planner (memory: 8 GB, growth: the patch).
 
-    `network_options` replace single values of the network's row.
+    `network_options` replace single values of the network's row. `configuration` is prepared, and trained by default.
     `group_by` is a regular expression whose match in a case name is its group (the patient). `skip_broken` goes on
     without the cases that the check refuses. `replan` overwrites a plan that was edited by hand.
     """
@@ -48,6 +49,7 @@ class PlanningOptions:
     skip_broken: bool = False
     replan: bool = False
     network_options: Mapping[str, Any] = field(default_factory=dict)
+    configuration: str | None = None
 
     def budget(self) -> Budget:
         """The planner's budget, its defaults where the user said nothing."""
@@ -57,6 +59,7 @@ class PlanningOptions:
             network=self.network or default.network,
             grow=self.grow or default.grow,
             options=self.network_options,
+            configuration=self.configuration,
         )
 
 
@@ -108,7 +111,7 @@ def plan_and_preprocess(
     workers = workers or default_workers()
     place = find_task(os.fspath(task), project_root(root))
     _refuse_namesake(place)
-    dataset = read_dataset(place.raw)
+    dataset = read_dataset(place.raw, place.preprocessed)
     workers = workers if max_ram is None else _affordable(place, dataset, workers, max_ram)
     _LOG.debug("%s: %d cases, %d workers; results in %s", place.raw, len(dataset.training), workers, place.preprocessed)
     with _decoded(place, dataset, options) as decoded:
@@ -191,7 +194,7 @@ def _refuse_namesake(place: Task) -> None:
     if not place.source_path.is_file():
         return
     planned = planned_from(place.source_path)
-    if (planned / "dataset.json").is_file() and not planned.samefile(place.raw):
+    if is_data_set(planned) and not planned.samefile(place.raw):
         raise DatasetError(
             f"{place.raw}: {place.preprocessed} belongs to {planned}, a data set of the same name. "
             "Rename one of the two folders, or use another --root."
@@ -203,7 +206,7 @@ def _refuse_other_dataset(plan: Plan, dataset: Dataset, place: Task) -> None:
     named = [channel.name for channel in plan.channels]
     pairs = {
         "channels": (named, list(dataset.channels)),
-        "labels": (list(plan.labels.items()), list(dataset.labels.items())),  # their order numbers the classes
+        "labels": (list(plan.labels.items()), list(dataset.class_names.items())),  # their order numbers the classes
     }
     for what, (found, expected) in pairs.items():
         if found != expected:

@@ -24,6 +24,7 @@ from msseg.folders import Task, find_task, project_root
 from msseg.inference.sliding_window import predict_logits
 from msseg.interrupts import StopRequest
 from msseg.parallel import default_workers
+from msseg.pipeline.decisions import Decided, deciding_metric
 from msseg.pipeline.planning import load_plan
 from msseg.pipeline.splits import ensure_splits, split_of
 from msseg.pipeline.validation import validate_fold
@@ -34,7 +35,7 @@ from msseg.training.loop import train_fold
 from msseg.training.overrides import overridden
 from msseg.training.recipes import Recipe, configured, default_recipe, recipe_named
 from msseg.training.validation import Segment
-from planning.fingerprint import fingerprint_from_json
+from planning.fingerprint import Fingerprint, fingerprint_from_json
 from planning.networks import NETWORKS, network_row
 from planning.plan import Configuration, Plan
 from planning.planner import Budget, make_plan
@@ -45,7 +46,8 @@ class TrainingOptions:
     """What the user asks of training; None leaves the choice to the plan and to the recipe.
 
     `network_options` replace single values of the network's row, `overrides` those of the recipe. `encoder_weights` is
-    a file that a fresh training starts its encoder from. `budget_s` bounds all of it, the validation at the end
+    a file that a fresh training starts its encoder from. `decide_by` names the metric that thresholds of a model of one
+    label are chosen by on validation, see `deciding_metric`. `budget_s` bounds all of it, the validation at the end
     included. `restart` forgets what was trained before.
     """
 
@@ -61,6 +63,7 @@ class TrainingOptions:
     restart: bool = False
     group_by: str | None = None
     augment: str | None = None
+    decide_by: str | None = None
 
     def used_recipe(self) -> Recipe:
         """The recipe, with what was overridden; MssegError names what does not exist or does not fit."""
@@ -78,6 +81,7 @@ class TrainingReport:
     result: TrainingResult
     validation: Evaluation | None
     validation_stopped: bool = False
+    decided: Decided | None = None
 
     @property
     def complete(self) -> bool:
@@ -94,6 +98,8 @@ class TrainingReport:
         lines = [f"{where}: trained ({self.result.ended}, {self.result.steps} steps)."]
         if self.validation is not None:
             lines += [f"Validation on {len(self.validation.cases)} cases:", evaluation_table(self.validation)]
+        if self.decided is not None:
+            lines.append(self.decided.summary())
         if self.validation_stopped:
             lines.append("Validation was stopped. Run the same command again to go on.")
         return "\n".join(lines)
@@ -123,6 +129,7 @@ def train(
     place = find_task(os.fspath(task), project_root(root))
     plan = plan_for_network(place, load_plan(place), options.network, options.configuration, options.network_options)
     configuration = chosen_configuration(plan, options.configuration)
+    deciding_metric(plan, options.decide_by)
     names = prepared_cases(place, plan, configuration, workers, quiet)
     model = place.model(configuration.name, configuration.network, configuration.network_options)
     stop = stop or StopRequest()
@@ -131,8 +138,11 @@ def train(
     job = _job(place, model, plan, configuration, names, str(fold), options, resolve_device(device), workers)
     result = train_fold(job, segment_maker(job), stop, (lambda _line: None) if quiet else None)
     to_validate = result.complete and bool(job.split.validation)
-    validation = validate_fold(place, job, result.elapsed_s, workers, quiet, stop) if to_validate else None
-    return TrainingReport(model, str(fold), result, validation, to_validate and validation is None)
+    trained_s, decide_by = result.elapsed_s, options.decide_by
+    validation = validate_fold(place, job, trained_s, workers, quiet, stop, decide_by) if to_validate else None
+    if validation is None:
+        return TrainingReport(model, str(fold), result, None, to_validate)
+    return TrainingReport(model, str(fold), result, validation.evaluation, decided=validation.decided)
 
 
 def _affordable_workers(
@@ -165,18 +175,21 @@ def plan_for_network(
     """The plan, with the configurations of another network from the same fingerprint and budget where one is asked for.
 
     `options` replace single values of the network's row, beside those that the plan has for it already. The plan stays
-    as it is where `configuration` (None: its default) has that network and options. Spacing, axis order and
-    normalisation stay in any case, so the preprocessed cases serve every network. A network of 2D alone (an encoder of
-    the literature) leaves a plan of 2D alone. Raises PlanError for an unknown network or option.
+    as it is where `configuration` (None: its default) has that network and options; "2.5d" is added where it is asked
+    for. Spacing, axis order and normalisation stay in any case, so the preprocessed cases serve every network. One
+    of 2D alone (an encoder of the literature) leaves a plan of 2D alone. Raises PlanError for an unknown network or
+    option.
     """
+    if configuration == "2.5d" and configuration not in plan.configurations:
+        plan = _with_neighbours(task, plan)
     planned = chosen_configuration(plan, configuration)
     name = network or planned.network
     kept = planned.network_options if name == planned.network else {}
     wanted = _telling_options(name, {**kept, **(options or {})})
     if name == planned.network and wanted == _telling_options(name, kept):
         return plan
-    fingerprint = fingerprint_from_json(read_json(task.fingerprint_path, DatasetError), str(task.fingerprint_path))
-    other = make_plan(fingerprint, Budget(plan.memory_bytes, name, _planned_growth(task), wanted))
+    more = "2.5d" if "2.5d" in plan.configurations else None
+    other = make_plan(_fingerprint(task), Budget(plan.memory_bytes, name, _planned_growth(task), wanted, more))
     replanned = {
         key: replace(value, spacing_mm=plan.configurations[key].spacing_mm)
         for key, value in other.configurations.items()
@@ -187,6 +200,18 @@ def plan_for_network(
         raise PlanError(f"configuration {configuration}: encoder {encoder} is for 2D alone. Use --configuration 2d.")
     default = plan.default_configuration if plan.default_configuration in replanned else other.default_configuration
     return replace(plan, configurations=replanned, default_configuration=default, reasons=other.reasons)
+
+
+def _with_neighbours(task: Task, plan: Plan) -> Plan:
+    """The plan with the configuration "2.5d", of the network, options and spacing of its "2d"."""
+    flat = chosen_configuration(plan, "2d")
+    budget = Budget(plan.memory_bytes, flat.network, _planned_growth(task), flat.network_options, "2.5d")
+    added = replace(make_plan(_fingerprint(task), budget).configurations["2.5d"], spacing_mm=flat.spacing_mm)
+    return replace(plan, configurations={**plan.configurations, added.name: added})
+
+
+def _fingerprint(task: Task) -> Fingerprint:
+    return fingerprint_from_json(read_json(task.fingerprint_path, DatasetError), str(task.fingerprint_path))
 
 
 def _telling_options(network: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,13 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from msseg.data.store import StoredCase, open_case
 from msseg.errors import DatasetError
+from msseg.mirroring import mirrored_places
 from msseg.training.augmentation import Augmentation, read_size
 from msseg.training.device_augmentation.draws import Draws, draw
 from msseg.training.sampling import (
@@ -43,7 +44,9 @@ class BatchSource:
 
     `patch_size` of two axes takes slices across the first axis of the stored volumes. `stream` keeps sources of
     one seed apart. No `augmentation` means patches as they are stored. `colour_channels` says where red, green and blue
-    lie, where there are these.
+    lie, where there are these. `padding` is one of the plan's `PADDINGS`. With `slices_as_channels` the patch is a
+    stack (z, y, x) of a slice and its neighbours, mirrored at the ends of the volume; a batch has all of them as
+    channels, those of the first slice first, and the label of the middle one.
     """
 
     store: Path
@@ -57,6 +60,14 @@ class BatchSource:
     dummy_2d: bool = False
     mirror_axes: tuple[int, ...] = ()
     colour_channels: tuple[int, ...] = ()
+    padding: str = "zeros"
+    slices_as_channels: bool = False
+
+    @property
+    def mirrored(self) -> tuple[bool, ...]:
+        """Along which axes (z, y, x) of a volume the image goes on as its mirror image."""
+        plane = self.padding == "mirror"
+        return self.slices_as_channels or plane, plane, plane
 
 
 class ReadBatch(NamedTuple):
@@ -71,6 +82,7 @@ class ReadBatch(NamedTuple):
     source: BatchSource
 
 
+Array = TypeVar("Array", bound=Any)  # of numpy or of torch
 Empty = Callable[[tuple[int, ...], Any], np.ndarray]
 
 
@@ -81,7 +93,15 @@ def make_batch(source: BatchSource, index: int) -> Batch:
     image, label = _read(source, places, _read_size(source))
     if source.augmentation is not None:
         image, label = _augment(source, image, label, generator)
+    if source.slices_as_channels:
+        image, label = stack_as_channels(image, label)
     return Batch(np.ascontiguousarray(image, np.float32), np.ascontiguousarray(label, np.int16))
+
+
+def stack_as_channels(image: Array, label: Array) -> tuple[Array, Array]:
+    """Stacks (b, c, z, y, x) and labels (b, z, y, x) as slices (b, z · c, y, x) with the middle label (b, y, x)."""
+    middle = label.shape[1] // 2
+    return image.swapaxes(1, 2).reshape(len(image), -1, *image.shape[3:]), label[:, middle]
 
 
 def read_batch(source: BatchSource, index: int, empty: Empty = np.empty) -> ReadBatch:
@@ -124,11 +144,19 @@ def _choose_places(source: BatchSource, generator: np.random.Generator) -> list[
     places = []
     for case, foreground in zip(chosen, forced, strict=True):
         stored = _open_case(source.store, source.case_names[case])
-        lower = choose_lower(
-            generator, stored.image.shape[1:], _volume(source.patch_size), stored.locations, foreground
-        )
-        places.append(_Place(stored, lower))
+        lower = choose_lower(generator, stored.image.shape[1:], _drawn_size(source), stored.locations, foreground)
+        places.append(_Place(stored, _with_neighbours(lower, source)))
     return places
+
+
+def _drawn_size(source: BatchSource) -> tuple[int, ...]:
+    """The size (z, y, x) of what is put into the image; a slice's neighbours are wherever it is."""
+    return (1, *source.patch_size[1:]) if source.slices_as_channels else _volume(source.patch_size)
+
+
+def _with_neighbours(lower: tuple[int, ...], source: BatchSource) -> tuple[int, ...]:
+    before = source.patch_size[0] // 2 if source.slices_as_channels else 0
+    return (lower[0] - before, *lower[1:])
 
 
 def _volume(size: tuple[int, ...]) -> tuple[int, ...]:
@@ -144,7 +172,7 @@ def _read(
     label = empty((len(places), *_volume(size)), np.int16)
     for sample, (stored, lower) in enumerate(places):
         corners = grow_around(lower, _volume(source.patch_size), _volume(size))
-        _read_padded(stored, *corners, image[sample], label[sample])
+        _read_padded(stored, *corners, image[sample], label[sample], source.mirrored)
     return image.reshape(*image.shape[:2], *size), label.reshape(len(label), *size)
 
 
@@ -157,9 +185,17 @@ def padded_patch(stored: StoredCase, lower: Sequence[int], upper: Sequence[int])
 
 
 def _read_padded(
-    stored: StoredCase, lower: Sequence[int], upper: Sequence[int], image: np.ndarray, label: np.ndarray
+    stored: StoredCase,
+    lower: Sequence[int],
+    upper: Sequence[int],
+    image: np.ndarray,
+    label: np.ndarray,
+    mirrored: Sequence[bool] = (False, False, False),
 ) -> None:
-    """Fill image (c, z, y, x) and label (z, y, x) with a region; read straight into place, as large patches want."""
+    """Fill image (c, z, y, x) and label (z, y, x) with a region; read straight into place, as large patches want.
+
+    Outside the case the label is -1 and the image 0, or its mirror image along the axes that are `mirrored`.
+    """
     if stored.label is None:
         raise DatasetError(
             f"case {stored.name}: stored without a label, so it cannot be trained on. Preprocess it again."
@@ -171,8 +207,26 @@ def _read_padded(
     if any(before or after for before, after in padding):
         image.fill(PADDING_IMAGE)
         label.fill(PADDING_LABEL)
-    image[all_channels + inside] = stored.image[all_channels + box]
     label[inside] = stored.label[box]
+    if any(mirror and any(widths) for mirror, widths in zip(mirrored, padding, strict=True)):
+        _fill_mirrored(stored.image, lower, upper, image, mirrored)
+    else:
+        image[all_channels + inside] = stored.image[all_channels + box]
+
+
+def _fill_mirrored(
+    stored_image: np.ndarray, lower: Sequence[int], upper: Sequence[int], image: np.ndarray, mirrored: Sequence[bool]
+) -> None:
+    """Fill the part of image (c, z, y, x) that lies inside along the axes that are not `mirrored`."""
+    targets, boxes, picked = [slice(None)], [slice(None)], [np.arange(len(stored_image))]
+    for low, high, length, mirror in zip(lower, upper, stored_image.shape[1:], mirrored, strict=True):
+        inner = np.arange(max(low, 0), min(high, length))
+        places = mirrored_places(low, high, length) if mirror else inner
+        first = int(places.min(initial=length))
+        targets.append(slice(None) if mirror else slice(max(-low, 0), max(-low, 0) + len(inner)))
+        boxes.append(slice(first, int(places.max(initial=first)) + 1))
+        picked.append(places - first)
+    image[tuple(targets)] = stored_image[tuple(boxes)][np.ix_(*picked)]
 
 
 def _augment(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from msseg.errors import MssegError, ResourceError
-from msseg.training.batches import Batch, BatchSource, ReadBatch, read_batch
+from msseg.training.batches import Batch, BatchSource, ReadBatch, read_batch, stack_as_channels
 from msseg.training.device_augmentation.apply import augment
 from msseg.training.prefetch import BatchRequest, batches_in_order
 
@@ -70,6 +70,8 @@ def finished(batch: Batch | ReadBatch, device: torch.device) -> DeviceBatch:
         assert source.augmentation is not None
         row, patch_size, colours = source.augmentation, source.patch_size, source.colour_channels
         image, label = augment(image, label, batch.draws, row, patch_size, source.dummy_2d, colours)
+    if isinstance(batch, ReadBatch) and batch.source.slices_as_channels:
+        image, label = stack_as_channels(image, label)
     return DeviceBatch(image, label)
 
 

@@ -52,7 +52,8 @@ def measured_seconds_per_step(
     try:
         network = build_network(configuration, in_channels, num_classes).to(device).train()
         optimiser = None if make_optimiser is None else make_optimiser(network)
-        batch = torch.zeros((configuration.batch_size, in_channels, *configuration.patch_size), device=device)
+        channels = configuration.input_channels(in_channels)
+        batch = torch.zeros((configuration.batch_size, channels, *configuration.patch_size), device=device)
         return _seconds_of_second_step(network, optimiser, batch, dtype, clock)
     except torch.cuda.OutOfMemoryError:
         return math.inf

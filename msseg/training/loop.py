@@ -87,18 +87,24 @@ def _train_on_batches(run: Run, make_segment: MakeSegment | None, stop: StopRequ
 
 def batch_sources(job: TrainingJob, configuration: Configuration) -> dict[str, BatchSource]:
     """The sources of training batches, augmented, and of validation batches, as stored."""
+    neighbours = configuration.neighbour_slices
+    patch_size, mirror_axes = training_patch(configuration, job.recipe), configuration.mirror_axes
+    if neighbours:  # as a stack that is augmented slice by slice, all alike
+        patch_size, mirror_axes = (2 * neighbours + 1, *patch_size), tuple(axis + 1 for axis in mirror_axes)
     training = BatchSource(
         store=job.store,
         case_names=tuple(job.split.train),
-        patch_size=training_patch(configuration, job.recipe),
+        patch_size=patch_size,
         batch_size=configuration.batch_size,
         seed=job.seed,
         stream=_TRAINING_STREAM,
         foreground_share=job.recipe.foreground_share,
         augmentation=varied(augmentation_named(job.recipe.augmentation), VARIED[job.recipe.variations](configuration)),
-        dummy_2d=configuration.dummy_2d,
-        mirror_axes=configuration.mirror_axes,
+        dummy_2d=configuration.dummy_2d or neighbours > 0,
+        mirror_axes=mirror_axes,
         colour_channels=colour_channels([channel.name for channel in job.plan.channels]),
+        padding=configuration.image_padding,
+        slices_as_channels=neighbours > 0,
     )
     validation = replace(training, case_names=tuple(job.split.validation), stream=_VALIDATION_STREAM, augmentation=None)
     return {"training": training, "validation": validation}

@@ -13,7 +13,7 @@ from msseg.losses.options import checked_options
 from msseg.losses.table import LOSSES
 from msseg.training.augmentation import AUGMENTATIONS
 from msseg.training.optimisers import OPTIMISERS
-from msseg.training.recipes import MIRRORS, RECIPES, SUPERVISION, VARIED, Recipe, recipe_to_json
+from msseg.training.recipes import MIRRORS, PADDED, RECIPES, SUPERVISION, VARIED, Recipe, recipe_to_json
 from msseg.training.schedules import SCHEDULES, PlateauRule
 
 _TABLES: dict[str, Mapping[str, Any]] = {
@@ -24,6 +24,7 @@ _TABLES: dict[str, Mapping[str, Any]] = {
     "supervision": SUPERVISION,
     "mirrors": MIRRORS,
     "variations": VARIED,
+    "padding": PADDED,
 }
 _OPTIONS_OF = {"optimiser": "optimiser_options", "loss": "loss_options"}
 _FREE = tuple(_OPTIONS_OF.values())

@@ -99,7 +99,8 @@ def probed(
     trials: Sequence[tuple[str, Any]],
 ) -> Probe:
     """The fastest plan found, by steps of copies of `network` on a batch of nothing."""
-    shape = (configuration.batch_size, len(job.plan.channels), *training_patch(configuration, job.recipe))
+    channels = configuration.input_channels(len(job.plan.channels))
+    shape = (configuration.batch_size, channels, *training_patch(configuration, job.recipe))
     devices = [job.device] if job.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         return chosen(base, trials, lambda plan: _seconds(job, network, shape, plan), _allowance_s(job))
@@ -177,7 +178,7 @@ def _key(job: TrainingJob, configuration: Configuration, trials: Sequence[tuple[
             "versions": versions(),
             "configuration": asdict(configuration),
             "patch": list(training_patch(configuration, job.recipe)),
-            "channels": len(job.plan.channels),
+            "channels": configuration.input_channels(len(job.plan.channels)),
             "classes": len(job.plan.labels),
             "optimiser": [recipe["optimiser"], recipe["optimiser_options"]],
             "trials": [name for name, _ in trials],

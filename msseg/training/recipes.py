@@ -29,6 +29,7 @@ class Recipe:
     keeps. `mirrors` is "plan" for the plan's axes, "lateral" for left and right of volumes alone, "horizontal" for left
     and right of slices too, or "none"; prediction mirrors as training did. `variations` says what is added to the
     augmentation: "plan" for the plan's variations, "none", or one by its name even where the plan does not have it.
+    `padding` is "plan", or "zeros" or "mirror" around images in place of the plan's; prediction pads as training did.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Recipe:
     patch_share: float = 1.0
     mirrors: str = "plan"
     variations: str = "plan"
+    padding: str = "plan"
 
 
 RECIPES = {
@@ -91,6 +93,7 @@ RECIPES = {
             loss="dice_ce",
             augmentation="nnunet",
             variations="none",
+            padding="zeros",
         ),
         # For minutes or hours instead of days, by the measurements in docs/benchmarks.md: many cheap steps (a narrow
         # network, small batches of smaller patches, anatomy mirrored only as it occurs) rather than few dear ones, each
@@ -180,9 +183,9 @@ def default_recipe(has_budget: bool) -> Recipe:
 
 
 def configured(configuration: Configuration, recipe: Recipe, axis_order: Sequence[int] = (0, 1, 2)) -> Configuration:
-    """The configuration with what the recipe puts in place of the plan's: batch size, width, level weights, mirrors.
+    """The configuration with what the recipe puts in place of the plan's.
 
-    `axis_order` is the plan's.
+    That is batch size, width, level weights, mirrors and padding. `axis_order` is the plan's.
     """
     return replace(
         configuration,
@@ -190,6 +193,7 @@ def configured(configuration: Configuration, recipe: Recipe, axis_order: Sequenc
         features=scaled_features(configuration.features, recipe.base_features),
         supervision_weights=SUPERVISION[recipe.supervision](configuration),
         mirror_axes=MIRRORS[recipe.mirrors](configuration, axis_order),
+        image_padding=PADDED[recipe.padding](configuration),
     )
 
 
@@ -221,6 +225,12 @@ MIRRORS: dict[str, Callable[[Configuration, Sequence[int]], tuple[int, ...]]] = 
 }
 
 
+# What lies around images by a recipe's `padding`.
+PADDED: dict[str, Callable[[Configuration], str]] = {
+    "plan": lambda configuration: configuration.image_padding,
+    "zeros": lambda _configuration: "zeros",
+    "mirror": lambda _configuration: "mirror",
+}
 # What a recipe's `variations` takes of the plan's.
 VARIED: dict[str, Callable[[Configuration], tuple[str, ...]]] = {
     "plan": lambda configuration: configuration.variations,

@@ -79,7 +79,7 @@ def uncorrected_seconds(
 def _operators(configuration: Configuration, in_channels: int, num_classes: int, training: bool) -> list[Operator]:
     tape = Tape(batch=1)
     recorder = Recorder(tape, layout_of(configuration, num_classes), training)
-    outputs = recorder.forward(tape.leaf(in_channels, configuration.patch_size))
+    outputs = recorder.forward(tape.leaf(configuration.input_channels(in_channels), configuration.patch_size))
     if training:
         record_loss(tape, outputs)
     return list(tape.operators)

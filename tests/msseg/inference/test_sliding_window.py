@@ -155,3 +155,21 @@ def test_the_result_does_not_depend_on_the_size_of_the_batches(monkeypatch, conf
         results.append(predict_logits([network], image, setup, 2, CPU).numpy())
     np.testing.assert_allclose(results[1], results[0], atol=1e-5)
     np.testing.assert_allclose(results[2], results[0], atol=1e-5)
+
+
+def test_an_image_smaller_than_the_patch_is_continued_by_its_mirror_where_the_plan_says_so():
+    padded, inner = pad_to_patch(np.array([[[[1.0, 2.0, 3.0]]]]), (1, 1, 8), "mirror")
+    assert padded[0, 0, 0].tolist() == [3, 2, 1, 2, 3, 2, 1, 2]
+    assert inner == (slice(0, 1), slice(0, 1), slice(2, 5))
+
+
+def test_neighbouring_slices_are_channels_of_a_2d_network_mirrored_at_the_ends(make_configuration):
+    image = np.random.default_rng(0).normal(size=(2, 4, 13, 9)).astype(np.float32)
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(6, 3, 1).eval()
+    configuration = make_configuration((8, 8), neighbour_slices=1)
+    logits = predict_logits([network], image, configuration, 3, CPU)
+    for index, (before, after) in enumerate([(1, 1), (0, 2), (1, 3), (2, 2)]):
+        channels = np.concatenate([image[:, before], image[:, index], image[:, after]])
+        expected = network(torch.from_numpy(channels)[None]).detach()[0]
+        np.testing.assert_allclose(logits[:, index].numpy(), expected.numpy(), atol=1e-5)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from msseg.data.store import open_case, write_case
 from msseg.errors import DatasetError
 from msseg.training.augmentation import augmentation_named
-from msseg.training.batches import BatchSource, make_batch, padded_patch
+from msseg.training.batches import BatchSource, make_batch, padded_patch, read_batch
+from msseg.training.device_batches import finished
 
 
 @pytest.fixture
@@ -84,3 +86,76 @@ def test_a_case_without_label_cannot_be_trained_on(tmp_path):
     write_case(tmp_path, "a", np.zeros((1, 2, 2, 2), np.float32), None, {}, {}, key="k")
     with pytest.raises(DatasetError, match="without a label"):
         padded_patch(open_case(tmp_path, "a"), (0, 0, 0), (1, 1, 1))
+
+
+@pytest.fixture
+def ramps(tmp_path) -> Path:
+    """A case of two channels, 4 slices of 3 × 5: channel 1 is 100 more, a slice 10 more; the label is 1 in slice 3."""
+    plane = np.arange(15, dtype=np.float32).reshape(3, 5) / 10
+    volume = plane + 10 * np.arange(4, dtype=np.float32)[:, None, None]
+    label = np.zeros((4, 3, 5), np.uint8)
+    label[3] = 1
+    places = np.argwhere(label == 1).astype(np.int32)
+    write_case(tmp_path, "a", np.stack([volume, volume + 100]), label, {1: places}, {}, key="k")
+    return tmp_path
+
+
+def test_a_patch_over_the_edge_goes_on_as_the_mirror_image_where_it_is_asked_for(ramps):
+    source = BatchSource(ramps, ("a",), (5, 9), 1, seed=0, padding="mirror", foreground_share=1.0)
+    batch = make_batch(source, 0)
+    plane = np.arange(15, dtype=np.float32).reshape(3, 5) / 10
+    expected = np.pad(plane, ((1, 1), (2, 2)), "reflect") + 30
+    np.testing.assert_allclose(batch.image[0], np.stack([expected, expected + 100]))
+    known = np.full((5, 9), -1)
+    known[1:4, 2:7] = 1
+    np.testing.assert_array_equal(batch.label[0], known)
+
+
+def test_a_region_far_beyond_the_image_is_mirrored_more_than_once(ramps):
+    source = BatchSource(ramps, ("a",), (15, 31), 1, seed=0, padding="mirror", foreground_share=1.0)
+    plane = np.arange(15, dtype=np.float32).reshape(3, 5) / 10
+    expected = np.pad(plane, ((6, 6), (13, 13)), "reflect") + 30
+    np.testing.assert_allclose(make_batch(source, 0).image[0, 0], expected)
+
+
+def test_a_slice_comes_with_its_neighbours_as_channels_and_its_own_label(ramps):
+    source = BatchSource(ramps, ("a",), (3, 3, 5), 16, seed=0, foreground_share=0.5, slices_as_channels=True)
+    batch = make_batch(source, 0)
+    assert batch.image.shape == (16, 6, 3, 5)
+    assert batch.label.shape == (16, 3, 5)
+    neighbours = {0: (1, 0, 1), 10: (0, 1, 2), 20: (1, 2, 3), 30: (2, 3, 2)}
+    seen = set()
+    for image, label in zip(batch.image, batch.label, strict=True):
+        middle = int(image[2, 0, 0])
+        slices = [10 * index + channel for index in neighbours[middle] for channel in (0, 100)]
+        assert image[:, 0, 0].tolist() == slices
+        assert (label == int(middle == 30)).all()
+        seen.add(middle)
+    assert seen == {0, 10, 20, 30}
+    assert all(image[2, 0, 0] == 30 for image in batch.image[8:]), "the forced half shows foreground in the middle"
+
+
+@pytest.mark.parametrize("name", ["budget", "nnunet"])
+def test_neighbouring_slices_move_alike_in_both_ways_of_augmenting(ramps, name):
+    # Intensities stay, so that after any movement a slice still lies 10 below the one after it.
+    quiet = dict.fromkeys(("noise", "blur", "brightness", "contrast", "low_resolution", "inverted_gamma", "gamma"), 0.0)
+    row = replace(augmentation_named(name), **quiet, image_order=1, label_order=0)
+    source = BatchSource(
+        ramps,
+        ("a",),
+        (3, 3, 5),
+        8,
+        seed=0,
+        foreground_share=0.0,
+        augmentation=row,
+        dummy_2d=True,
+        mirror_axes=(1, 2),
+        padding="mirror",
+        slices_as_channels=True,
+    )
+    made = make_batch(source, 1).image, finished(read_batch(source, 1), torch.device("cpu")).image.numpy()
+    for image in made:
+        assert image.shape == (8, 6, 3, 5)
+        np.testing.assert_allclose(image[:, 1] - image[:, 0], 100, atol=1e-2)
+        steps = np.abs(image[:, [0, 4]] - image[:, [2]])
+        np.testing.assert_allclose(steps, 10, atol=1e-2)
