@@ -18,6 +18,7 @@ from planning.instances import InstancePlan, read_instances
 from planning.json_fields import (
     as_json,
     at_least,
+    flag,
     integer,
     mapping,
     not_negative,
@@ -68,7 +69,8 @@ class CaseFingerprint:
 class Fingerprint:
     """A data set as measured; `labels` maps names to the values in the files, background first.
 
-    Where the files number objects, `instances` names them and `labels` has the levels to learn with their class indices.
+    Where the files number objects, `instances` names them and `labels` has the levels to learn with their indices.
+    Where some image tells no size of its voxels, `has_spacing` is False and every one of them counts as 1 x 1 x 1.
     """
 
     dataset_name: str
@@ -78,6 +80,7 @@ class Fingerprint:
     intensities: tuple[IntensityStatistics, ...]
     relative_size_after_crop: float
     instances: InstancePlan | None = None
+    has_spacing: bool = True
 
 
 @dataclass(frozen=True)
@@ -241,6 +244,7 @@ _read_fingerprint = record(
         "intensities": sequence(_read_intensities),
         "relative_size_after_crop": positive,
         "instances": read_instances,
+        "has_spacing": flag,
     },
 )
 

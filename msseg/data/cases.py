@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from msseg.data.image import IMAGE_ENDINGS, image_ending
+from msseg.data.image import IMAGE_ENDINGS, PICTURE_ENDINGS, image_ending
 from msseg.data.problems import Problem
 from msseg.errors import DatasetError
 
@@ -16,7 +16,10 @@ _CHANNEL_SUFFIX = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 @dataclass(frozen=True)
 class Case:
-    """One patient or scan: its image as one file per channel (or one 4-D file), and its label where it has one."""
+    """One patient or picture: its image as one file per channel (or one 4-D or colour file), its label if it has one.
+
+    The label is a file, or a folder of one mask per object.
+    """
 
     name: str
     image_paths: tuple[Path, ...]
@@ -27,7 +30,9 @@ def find_images(folder: Path, channels: int) -> tuple[list[Case], list[Problem]]
     """The cases of a folder of images to segment, by name, and a problem for every case that cannot be run.
 
     One channel: `x.nii.gz` or `x_0000.nii.gz` is case x. Several: `x_0000.nii.gz`, `x_0001.nii.gz`, …, or `x.nii.gz`,
-    which is taken to be 4-D. Raises DatasetError for a folder that is missing or holds no image.
+    which is taken to be 4-D. A picture `x_0000.png` holds all channels where no other picture is of another channel;
+    pictures of more numbers than channels (`x_0000.png` to `x_0099.png`) are cases of their own. Raises
+    DatasetError for a folder that is missing or holds no image.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -65,7 +70,8 @@ def split_channel(name: str) -> tuple[str, int | None]:
 def _group(files: Iterable[Path], channels: int) -> tuple[dict[str, list[Path]], dict[str, dict[int, list[Path]]]]:
     """Files by plain name, and files by case and channel.
 
-    A group without any channel the model has (`scan_2019`, `scan_2020`) is one of plain names that end in a number.
+    A group without any channel the model has (`scan_2019`, `scan_2020`) is one of plain names that end in a number,
+    and so are pictures of more numbers than there are channels.
     """
     plain: dict[str, list[Path]] = {}
     grouped: dict[str, dict[int, list[Path]]] = {}
@@ -76,16 +82,30 @@ def _group(files: Iterable[Path], channels: int) -> tuple[dict[str, list[Path]],
         else:
             grouped.setdefault(case, {}).setdefault(channel, []).append(path)
     first_channels = set(range(channels)) if channels > 1 else {0}
-    for case in [case for case, group in grouped.items() if not first_channels & group.keys()]:
+    for case in [case for case, group in grouped.items() if _is_numbered(group, first_channels)]:
         for path in (path for paths in grouped.pop(case).values() for path in paths):
             plain.setdefault(case_name(path), []).append(path)
     return plain, grouped
+
+
+def _is_numbered(group: Mapping[int, Sequence[Path]], first_channels: set[int]) -> bool:
+    """Whether the numbers of files of one name are no channels."""
+    has_more = bool(group.keys() - first_channels) and all(
+        _is_picture(path) for paths in group.values() for path in paths
+    )
+    return has_more or not first_channels & group.keys()
+
+
+def _is_picture(path: Path) -> bool:
+    return image_ending(path) in PICTURE_ENDINGS
 
 
 def _join(
     folder: Path, plain: Mapping[str, list[Path]], grouped: Mapping[str, dict[int, list[Path]]], channels: int
 ) -> tuple[list[Case], list[Problem]]:
     cases, problems = [], []
+    if all(group.keys() == {0} for group in grouped.values()):
+        plain, grouped = _with_lone_pictures(plain, grouped)
     for name in sorted(plain.keys() | grouped.keys()):
         by_channel = grouped.get(name, {})
         problem = _name_problem(folder, name, plain.get(name, []), by_channel, channels)
@@ -95,6 +115,17 @@ def _join(
         paths = plain[name] if name in plain else [by_channel[channel][0] for channel in range(channels)]
         cases.append(Case(name, tuple(paths)))
     return cases, problems
+
+
+def _with_lone_pictures(
+    plain: Mapping[str, list[Path]], grouped: Mapping[str, dict[int, list[Path]]]
+) -> tuple[dict[str, list[Path]], dict[str, dict[int, list[Path]]]]:
+    """The same with pictures of the first channel, of which one holds all channels, among the plain names."""
+    lone = {name: group for name, group in grouped.items() if all(_is_picture(path) for path in group[0])}
+    joined = {name: list(paths) for name, paths in plain.items()}
+    for name, group in lone.items():
+        joined[name] = [*joined.get(name, []), *group[0]]
+    return joined, {name: group for name, group in grouped.items() if name not in lone}
 
 
 def _name_problem(

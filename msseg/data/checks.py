@@ -18,7 +18,8 @@ from msseg.data.cases import Case
 from msseg.data.dataset import Dataset
 from msseg.data.geometry import Geometry
 from msseg.data.image import GRID_TOLERANCE_MM, check_same_grid, read_channels, read_label
-from msseg.data.labels import LabelMap, UndeclaredValuesError
+from msseg.data.labels import LabelCoding, UndeclaredValuesError
+from msseg.data.mask_folders import MergedMasks, merge_masks
 from msseg.data.problems import FileError, Problem
 
 _COPY_OR_TAKE_OUT = "Put the file there, or take the case out of dataset.json or the folder."
@@ -26,13 +27,17 @@ _COPY_OR_TAKE_OUT = "Put the file there, or take the case out of dataset.json or
 
 @dataclass(frozen=True)
 class CaseReport:
-    """What the check found in one case: problems, a digest of the image's values, voxels of the foreground."""
+    """What the check found in one case: problems, a digest of the image's values, voxels of the foreground.
+
+    `has_spacing` is whether the image's file tells the size of its voxels.
+    """
 
     name: str
     file: str
     problems: tuple[Problem, ...]
     digest: str | None = None
     foreground_voxels: int | None = None
+    has_spacing: bool = True
 
     @property
     def is_usable(self) -> bool:
@@ -67,7 +72,7 @@ def check_dataset_structure(dataset: Dataset) -> list[Problem]:
     return problems
 
 
-def check_case(case: Case, channels: int, label_map: LabelMap, names: Sequence[str] = ()) -> CheckedCase:
+def check_case(case: Case, channels: int, label_map: LabelCoding, names: Sequence[str] = ()) -> CheckedCase:
     """A case read once and held against what it should be; nothing is raised for a file that is wrong.
 
     Errors: unreadable files, another number of channels, channels or label on another grid (beyond 1e-3 mm), values
@@ -76,7 +81,7 @@ def check_case(case: Case, channels: int, label_map: LabelMap, names: Sequence[s
     """
     present = [path for path in case.image_paths if path.exists()]
     problems = _missing_files(case)
-    read = read_channels(present)
+    read = read_channels(present, channels)
     problems += [error.as_problem(case.name) for error in read.errors]
     problems += [_grid_note(case, path, distance) for path, distance in read.distances_mm.items() if distance]
     image = read.image if len(present) == len(case.image_paths) else None
@@ -91,6 +96,7 @@ def check_case(case: Case, channels: int, label_map: LabelMap, names: Sequence[s
         problems=(*problems, *label_problems),
         digest=None if image is None else _digest(image),
         foreground_voxels=None if label is None else int(np.count_nonzero(label)),
+        has_spacing=read.geometry is None or read.geometry.has_spacing,
     )
     return CheckedCase(report, image, label, read.geometry)
 
@@ -116,7 +122,20 @@ def check_across_cases(reports: Sequence[CaseReport]) -> list[Problem]:
     if foreground and not any(foreground):
         found, remedy = f"{len(foreground)} labels, all of them empty", "Export the labels again."
         problems.append(Problem("", str(Path(reports[0].file).parent), found, "some foreground", remedy))
-    return problems
+    return problems + _without_spacing(reports)
+
+
+def _without_spacing(reports: Sequence[CaseReport]) -> list[Problem]:
+    """One note for all images whose files do not tell the size of a pixel."""
+    without = [report for report in reports if not report.has_spacing]
+    if not without:
+        return []
+    if len(without) == len(reports):
+        found, remedy = f"{len(without)} images without a spacing", "Nothing; distances are in pixels."
+    else:
+        found = f"{len(without)} of {len(reports)} images without a spacing, the first {Path(without[0].file).name}"
+        remedy = "Nothing; all images are taken pixel by pixel. Give every image its spacing to have it honoured."
+    return [Problem("", str(Path(without[0].file).parent), found, "the size of a pixel", remedy, "note")]
 
 
 def _has_error(problems: Iterable[Problem]) -> bool:
@@ -206,13 +225,18 @@ def _grid_note(case: Case, path: Path, distance_mm: float) -> Problem:
     )
 
 
-def _check_label(case: Case, geometry: Geometry | None, label_map: LabelMap) -> tuple[np.ndarray | None, list[Problem]]:
+def _check_label(
+    case: Case, geometry: Geometry | None, label_map: LabelCoding
+) -> tuple[np.ndarray | None, list[Problem]]:
     """Class indices of the case's label, None where it has none or an error, and its problems."""
     path = case.label_path
     if path is None or not path.exists():
         return None, []
+    merged = None
     try:
-        values, label_geometry = read_label(path)
+        if path.is_dir():
+            merged = merge_masks(path)
+        values, label_geometry = (merged.label, merged.geometry) if merged else read_label(path)
         distance_mm = 0.0
         if geometry is not None:
             distance_mm = check_same_grid(path, label_geometry, case.image_paths[0], geometry)
@@ -224,10 +248,24 @@ def _check_label(case: Case, geometry: Geometry | None, label_map: LabelMap) -> 
         remedy = "Declare the values in dataset.json, or export the label again."
         return None, [Problem(case.name, str(path), f"label values {error.found()}", expected, remedy)]
     problems = [_grid_note(case, path, distance_mm)] if distance_mm else []
+    problems += _merging_notes(case, path, merged) if merged else []
     if not label.any():
         remedy = "Kept as a case without foreground; check that it is meant."
         problems.append(Problem(case.name, str(path), "an empty label", "some foreground", remedy, "note"))
     return label, problems
+
+
+def _merging_notes(case: Case, path: Path, merged: MergedMasks) -> list[Problem]:
+    """What was met in a folder of masks."""
+    notes = []
+    if merged.overlap_pixels:
+        found = f"masks that overlap in {merged.overlap_pixels} pixels"
+        remedy = "Nothing; the first by name keeps them."
+        notes.append(Problem(case.name, str(path), found, "a pixel in one object", remedy, "note"))
+    if merged.empty:
+        found = f"{len(merged.empty)} masks without a pixel of their own, the first {merged.empty[0].name}"
+        notes.append(Problem(case.name, str(path), found, "an object a mask", "Nothing; left out.", "note"))
+    return notes
 
 
 def _digest(image_czyx: np.ndarray) -> str:

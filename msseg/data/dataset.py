@@ -1,14 +1,16 @@
-"""Data set folders as cases: the layouts of the Medical Segmentation Decathlon and of nnU-Net v2, read as they are."""
+"""Data set folders as cases, read as they are: the Decathlon's layout, nnU-Net v2's, folders of images and masks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from msseg.data.cases import Case, find_images
-from msseg.data.labels import LabelMap
+from msseg.data.found_layouts import found_layout
+from msseg.data.in_place import read_in_place
+from msseg.data.labels import LabelCoding, LabelMap
 from msseg.data.layouts import LAYOUTS, Listing, malformed
 from msseg.data.problems import Problem
 from msseg.errors import DatasetError
@@ -17,6 +19,7 @@ from msseg.files import read_json
 __all__ = ["Case", "Dataset", "find_images", "read_dataset"]
 
 _BACKGROUND = 0
+_PAGES = ("slices", "channels")
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Dataset:
     """A data set folder as its dataset.json describes it; no image has been opened yet.
 
     `labels` maps names to the values in the files, background first, then by value. `training` and `test` are sorted by
-    name. `notes` says what was seen in the folder and not taken, or taken in a way worth knowing.
+    name. `notes` says what was seen in the folder and not taken, or taken in a way worth knowing. With `instances` the
+    label files hold object numbers of the one foreground label, which is semantic all the same.
     """
 
     name: str
@@ -35,21 +39,46 @@ class Dataset:
     training: tuple[Case, ...]
     test: tuple[Case, ...] = ()
     notes: tuple[Problem, ...] = ()
+    instances: bool = False
 
     @property
-    def label_map(self) -> LabelMap:
-        """Between the values in the label files and class indices."""
-        return LabelMap(tuple(self.labels.values()))
+    def label_map(self) -> LabelCoding:
+        """Between the values in the label files and class indices; of objects, between their numbers and levels."""
+        if not self.instances:
+            return LabelMap(tuple(self.labels.values()))
+        from msseg.instances.coding import InstanceCoding
+
+        return InstanceCoding(self.object_label[1])
+
+    @property
+    def class_names(self) -> dict[str, int]:
+        """Names of the classes that a network learns: the labels, or the levels of objects with their indices."""
+        if not self.instances:
+            return dict(self.labels)
+        from msseg.instances.coding import LEVELS
+
+        return {name: index for index, name in enumerate(LEVELS)}
+
+    @property
+    def object_label(self) -> tuple[str, int]:
+        """Name and value of the last label, the objects' where they have numbers."""
+        return list(self.labels.items())[-1]
 
 
-def read_dataset(folder: Path) -> Dataset:
+def read_dataset(folder: Path, cache: Path | None = None) -> Dataset:
     """The data set in a folder with a dataset.json of the Decathlon or of nnU-Net v2 (told apart by `channel_names`).
 
     Files are listed, not opened, and files that are missing are no error here: `check_dataset_structure` reports them
-    all. Raises DatasetError for a dataset.json that is missing, malformed or asks for what is not supported.
+    all. Without a dataset.json, folders of images and masks are read as they are (`read_in_place`), for which files are
+    opened and what they show is kept in the folder `cache`. Raises DatasetError for a dataset.json that is missing,
+    malformed or asks for what is not supported.
     """
     folder = Path(folder)
     source = folder / "dataset.json"
+    layout = None if source.is_file() else found_layout(folder)
+    if layout is not None:
+        found = read_in_place(folder, layout, cache)
+        return _dataset(folder, found.channels, found.labels, found.listing, found.instances)
     description = read_json(source, DatasetError)
     if not isinstance(description, dict):
         raise malformed(source, f"a {type(description).__name__}", "an object with named entries")
@@ -61,6 +90,14 @@ def read_dataset(folder: Path) -> Dataset:
     listing = LAYOUTS[key](folder, description, len(channels))
     if not listing.training and not listing.test:
         raise malformed(source, "no cases", "images in imagesTr or imagesTs, or a list of them")
+    _check_pages(source, description.get("pages"), len(channels))
+    dataset = _dataset(folder, channels, labels, listing, _instances(source, description, labels))
+    return replace(dataset, notes=(*dataset.notes, *_count_notes(source, description, listing)))
+
+
+def _dataset(
+    folder: Path, channels: tuple[str, ...], labels: dict[str, int], listing: Listing, instances: bool
+) -> Dataset:
     return Dataset(
         name=folder.resolve().name,
         folder=folder,
@@ -69,8 +106,28 @@ def read_dataset(folder: Path) -> Dataset:
         file_ending=listing.file_ending,
         training=tuple(sorted(listing.training, key=lambda case: case.name)),
         test=tuple(sorted(listing.test, key=lambda case: case.name)),
-        notes=(*listing.notes, *_count_notes(source, description, listing)),
+        notes=tuple(listing.notes),
+        instances=instances,
     )
+
+
+def _instances(source: Path, description: Mapping[str, Any], labels: Mapping[str, int]) -> bool:
+    """Whether label files hold object numbers, which takes exactly one label beside the background."""
+    said = description.get("instances", False)
+    if not isinstance(said, bool):
+        raise malformed(source, f"instances {said!r}", "true or false")
+    if said and len(labels) != 2:
+        names = ", ".join(labels)
+        raise malformed(source, f"instances of the labels {names}", 'one label, such as {"background": 0, "cell": 1}')
+    return said
+
+
+def _check_pages(source: Path, said: Any, channels: int) -> None:
+    """The number of channels decides what a TIFF's pages are; an entry that says otherwise is refused."""
+    if said is not None and said not in _PAGES:
+        raise malformed(source, f"pages {said!r}", f"one of {', '.join(_PAGES)}")
+    if said == "channels" and channels == 1:
+        raise malformed(source, "pages that are channels, and one channel", "a name for each page's channel")
 
 
 def _channels(source: Path, key: str, names: Any) -> tuple[str, ...]:

@@ -40,6 +40,11 @@ class Geometry:
     nifti: NiftiSpace | None = None
     has_spacing: bool = True
 
+    @property
+    def known_spacing_mm(self) -> tuple[float, float, float] | None:
+        """The spacing, None where the file tells none."""
+        return self.spacing_mm if self.has_spacing else None
+
     def positions_mm(self, voxels_zyx: np.ndarray) -> np.ndarray:
         """The positions (n, 3) in mm, left-back-up, of voxels (n, 3) given as (z, y, x)."""
         steps_mm = np.asarray(self.spacing_mm)[:, None] * np.asarray(self.direction)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -33,6 +34,20 @@ class UndeclaredValuesError(DatasetError):
         named = [f"{value} ({count} voxels)" for value, count in list(self.counts.items())[:_MAX_VALUES_NAMED]]
         rest = len(self.counts) - len(named)
         return ", ".join(named) + (f" and {rest} more values" if rest else "")
+
+
+class LabelCoding(Protocol):
+    """Between what label files hold and class indices: a `LabelMap`, or the coding of objects as levels."""
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """One value a class."""
+
+    def to_index(self, label: np.ndarray) -> np.ndarray:
+        """Class indices of the shape of `label`."""
+
+    def to_values(self, index: np.ndarray) -> np.ndarray:
+        """The values of class indices."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from msseg.data.cases import Case, case_name, list_images, split_channel
-from msseg.data.image import IMAGE_ENDINGS, image_ending
+from msseg.data.image import IMAGE_ENDINGS, PICTURE_ENDINGS, image_ending
 from msseg.data.problems import FileError, Problem
 
 _MAX_FILES_NAMED = 10
+_LOSSY_ENDINGS = (".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def list_nnunet(folder: Path, description: Mapping[str, Any], channels: int) -> 
         raise malformed(source, f"file_ending {ending!r}", f"one of {', '.join(IMAGE_ENDINGS)}")
     test = _cases_by_channel(folder / "imagesTs", None, ending, channels)
     if "dataset" not in description:
-        return Listing(_cases_by_channel(folder / "imagesTr", folder / "labelsTr", ending, channels), test, ending, [])
+        training = _cases_by_channel(folder / "imagesTr", folder / "labelsTr", ending, channels)
+        return Listing(training, test, ending, _namesakes(folder, ending))
     training = _explicit_cases(source, description["dataset"])
     notes = _unlisted_files(folder, training) + _outside_notes(folder, training)
     return Listing(training, test, ending, notes)
@@ -80,13 +82,58 @@ def _cases_by_channel(images: Path, labels: Path | None, ending: str, channels: 
     names = set(found)
     if labels is not None:
         names |= {case_name(path) for path in list_images(labels, ending)}
+    is_whole = ending in PICTURE_ENDINGS and set().union(*found.values()) <= {0}  # one picture holds all its channels
+    wanted = {0} if is_whole else set(range(channels))
     cases = []
     for name in sorted(names):
         group = found.get(name, {})
-        numbers = sorted(set(range(channels)) | group.keys())
-        paths = tuple(group.get(number, images / f"{name}_{number:04d}{ending}") for number in numbers)
-        cases.append(Case(name, paths, labels / f"{name}{ending}" if labels is not None else None))
+        paths = tuple(
+            group.get(number, images / f"{name}_{number:04d}{ending}") for number in sorted(wanted | set(group))
+        )
+        cases.append(Case(name, paths, _label_of(labels, name, ending) if labels is not None else None))
     return cases
+
+
+def _label_of(labels: Path, name: str, ending: str) -> Path:
+    """The label of a case: its name with the ending, a folder of masks of its name, or a PNG beside JPEG images."""
+    usual = labels / f"{name}{ending}"
+    others = [labels / name] + ([labels / f"{name}.png"] if ending in _LOSSY_ENDINGS else [])
+    return next((path for path in others if path.exists() and not usual.exists()), usual)
+
+
+def name_twice(name: str, first: Path, other: Path) -> Problem:
+    """The error for two files of one case."""
+    return Problem(
+        name, str(other), f"the name of {first.name} again", "one file a case", "Rename or take out one of the two."
+    )
+
+
+def _namesakes(folder: Path, ending: str) -> list[Problem]:
+    """An error for each further file of one case and channel, also one with another ending; others are noted."""
+    problems = []
+    for room in ("imagesTr", "labelsTr", "imagesTs"):
+        taken: dict[tuple[str, int], Path] = {}
+        others = []
+        for path in list_images(folder / room):
+            is_taken = image_ending(path) == ending and path is taken.setdefault(_place(path, room), path)
+            others += [] if is_taken else [path]
+        for path in others:
+            case = _place(path, room)
+            first = taken.get(case)
+            if first is not None:
+                problems.append(name_twice(case[0], first, path))
+            elif not (room == "labelsTr" and ending in _LOSSY_ENDINGS):
+                found, remedy = f"a file that does not end in {ending}", "Left out. Convert it to use it."
+                problems.append(Problem(case[0], str(path), found, "the file_ending", remedy, "note"))
+    return problems
+
+
+def _place(path: Path, room: str) -> tuple[str, int]:
+    """The case and channel that a file is of."""
+    if room == "labelsTr":
+        return case_name(path), 0
+    case, channel = split_channel(case_name(path))
+    return case, channel or 0
 
 
 def _explicit_cases(source: Path, listed: Any) -> list[Case]:

@@ -61,7 +61,7 @@ class PreparedCase:
 def preprocess_case(
     image_czyx: np.ndarray,
     label_zyx: np.ndarray | None,
-    spacing_mm: Sequence[float],
+    spacing_mm: Sequence[float] | None,
     plan: Plan,
     configuration: Configuration,
     overwrite: bool = False,
@@ -70,12 +70,13 @@ def preprocess_case(
 
     The inputs are left as they are; with `overwrite`, a float32 image is normalised in its own memory. The label holds
     class indices; it stays 0 outside the nonzero mask, where nnU-Net writes -1 and turns it back into 0 when it trains.
-    Normalisation comes before resampling, so that the mask fits.
+    Normalisation comes before resampling, so that the mask fits. `spacing_mm` None is an image whose file tells none:
+    it is taken to be as fine as those that were trained on.
     """
     _check_shapes(image_czyx, label_zyx)
     order = plan.axis_order
     image = image_czyx.transpose(0, *(axis + 1 for axis in order))
-    before_mm = tuple(float(spacing_mm[axis]) for axis in order)
+    before_mm = _spacing_before(spacing_mm, plan, configuration)
     box = nonzero_box(image)
     all_channels = (slice(None), *box)
     shape_before_crop, image = image.shape[1:], image[all_channels]
@@ -97,6 +98,17 @@ def preprocess_case(
         crop_box=tuple((side.start, side.stop) for side in box),
         locations={} if label is None else sample_locations(label),
     )
+
+
+def _spacing_before(spacing_mm: Sequence[float] | None, plan: Plan, configuration: Configuration) -> tuple[float, ...]:
+    """The spacing of a file's image in plan order; 1 where the plan counts in pixels."""
+    order = plan.axis_order
+    if not plan.has_spacing:
+        return (1.0,) * len(order)
+    if spacing_mm is None:
+        planned = configuration.spacing_mm
+        return (max(planned),) * (len(order) - len(planned)) + tuple(planned)
+    return tuple(float(spacing_mm[axis]) for axis in order)
 
 
 def _check_shapes(image_czyx: np.ndarray, label_zyx: np.ndarray | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -10,7 +11,8 @@ from typing import Any
 
 from msseg.data.checks import CaseReport, check_across_cases, check_case, check_dataset_structure
 from msseg.data.dataset import Case, Dataset
-from msseg.data.labels import LabelMap
+from msseg.data.labels import LabelCoding, LabelMap
+from msseg.data.mask_folders import mask_files
 from msseg.data.problems import FileError, Problem
 from msseg.errors import DatasetError, MssegError
 from msseg.files import content_hash, read_json, value_hash, write_json
@@ -18,6 +20,7 @@ from msseg.parallel import map_cases
 from msseg.preprocessing.decoded import Decoded, DecodedCase, keep
 from msseg.preprocessing.measure import MeasuredCase, measure_case
 from planning.fingerprint import CaseFingerprint, Fingerprint, IntensitySketch, summarise
+from planning.instances import InstancePlan
 from planning.json_fields import as_json
 
 EXAMINATION_VERSION = 2
@@ -82,19 +85,30 @@ def fingerprint_of(dataset: Dataset, examination: Examination, skip: Collection[
     Raises DatasetError where none is left.
     """
     left_out = {*skip, *examination.broken}
-    measured = [case.measured for case in examination.cases if case.measured and case.report.name not in left_out]
+    kept = [case for case in examination.cases if case.measured and case.report.name not in left_out]
+    measured = [case.measured for case in kept if case.measured]
     if not measured:
         raise DatasetError(
             f"{dataset.folder}: none of {len(examination.cases)} training cases can be used. "
             "Mend what the table of problems lists."
         )
-    return summarise(
+    has_spacing = all(case.report.has_spacing for case in kept)
+    fingerprint = summarise(
         dataset.name,
         dataset.channels,
-        dataset.labels,
-        [case.fingerprint for case in measured],
+        dataset.class_names,
+        [case.fingerprint if has_spacing else _in_pixels(case.fingerprint) for case in measured],
         [case.sketches for case in measured],
     )
+    instances = InstancePlan(*dataset.object_label) if dataset.instances else None
+    return replace(fingerprint, instances=instances, has_spacing=has_spacing)
+
+
+def _in_pixels(case: CaseFingerprint) -> CaseFingerprint:
+    """The case with voxels of 1 x 1 x 1."""
+    voxel_mm3 = math.prod(case.spacing_mm)
+    sizes = tuple(tuple(size / voxel_mm3 for size in sizes) for sizes in case.object_sizes_mm3)
+    return replace(case, spacing_mm=(1.0,) * len(case.spacing_mm), object_sizes_mm3=sizes)
 
 
 @dataclass(frozen=True)
@@ -103,7 +117,7 @@ class _Examine:
 
     cache: Path
     channels: tuple[str, ...]
-    label_map: LabelMap
+    label_map: LabelCoding
     decoded: Decoded | None = None
 
     def __call__(self, case: Case) -> ExaminedCase:
@@ -121,7 +135,7 @@ class _Examine:
     def _key(self, case: Case, content: str | None) -> str:
         """What the examination depends on."""
         paths = [str(path) for path in case_paths(case)]
-        return value_hash([EXAMINATION_VERSION, paths, content, self.channels, self.label_map.values])
+        return value_hash([EXAMINATION_VERSION, paths, content, self.channels, coding_key(self.label_map)])
 
     def _examine(self, case: Case, content: str | None) -> ExaminedCase:
         checked = check_case(case, len(self.channels), self.label_map, self.channels)
@@ -136,8 +150,20 @@ class _Examine:
 
 
 def case_paths(case: Case) -> tuple[Path, ...]:
-    """The files of a case, the label last."""
-    return case.image_paths if case.label_path is None else (*case.image_paths, case.label_path)
+    """The files of a case, the label's last: one, or those of its folder of masks."""
+    label = case.label_path
+    if label is None:
+        return case.image_paths
+    return (*case.image_paths, *(mask_files(label) if label.is_dir() else [label]))
+
+
+def coding_key(label_map: LabelCoding) -> list[Any]:
+    """What tells one way of coding labels as classes from another, as a JSON value."""
+    if isinstance(label_map, LabelMap):
+        return list(label_map.values)
+    from msseg.instances import coding
+
+    return [type(label_map).__name__, coding.BORDER_PX, coding.CORE_DEPTH, list(label_map.values)]
 
 
 def _content(case: Case) -> str | None:

@@ -15,14 +15,14 @@ import numpy as np
 
 from msseg.data.dataset import Case, Dataset
 from msseg.data.image import read_image, read_label
-from msseg.data.labels import LabelMap
+from msseg.data.labels import LabelCoding
 from msseg.data.store import FORMAT_VERSION, case_key, remove_case, stored_names, write_case
 from msseg.errors import MssegError
 from msseg.files import content_hash, value_hash
 from msseg.parallel import map_cases
 from msseg.preprocessing.case import preprocess_case
 from msseg.preprocessing.decoded import Decoded, content_of, recall
-from msseg.preprocessing.examine import Watch, case_paths
+from msseg.preprocessing.examine import Watch, case_paths, coding_key
 from planning.json_fields import as_json
 from planning.plan import ChannelPlan, Plan
 
@@ -79,15 +79,16 @@ def preprocess_dataset(
     return Preparation(tuple(sorted(done[True])), tuple(sorted(done[False])), tuple(removed), failed)
 
 
-def preparation_key(content: str, plan: Plan, configuration_name: str, label_values: tuple[int, ...]) -> str:
+def preparation_key(content: str, plan: Plan, configuration_name: str, labels: list[Any]) -> str:
     """A hash of all that a prepared case depends on: its files' content and what preparing reads of the plan."""
     configuration = plan.configurations[configuration_name]
     return value_hash(
         {
             "versions": [FORMAT_VERSION, PREPARATION_VERSION],
             "content": content,
-            "labels": list(label_values),
+            "labels": labels,
             "axis_order": list(plan.axis_order),
+            **({} if plan.has_spacing else {"has_spacing": False}),
             "channels": [_relevant(channel) for channel in plan.channels],
             "spacing_mm": list(configuration.spacing_mm),
             "orders": [configuration.image_order, configuration.label_order],
@@ -111,13 +112,13 @@ class _Prepare:
     store: Path
     plan: Plan
     configuration_name: str
-    label_map: LabelMap
+    label_map: LabelCoding
     decoded: Decoded | None = None
 
     def __call__(self, case: Case) -> bool:
         content = None if self.decoded is None else content_of(self.decoded, case.name)
         content = content or content_hash(*case_paths(case))
-        key = preparation_key(content, self.plan, self.configuration_name, self.label_map.values)
+        key = preparation_key(content, self.plan, self.configuration_name, coding_key(self.label_map))
         if case_key(self.store, case.name) == key:
             return False
         configuration = self.plan.configurations[self.configuration_name]
@@ -130,7 +131,7 @@ class _Prepare:
         kept = None if self.decoded is None else recall(self.decoded, case.name)
         if kept is not None:
             return kept.image, kept.label, kept.spacing_mm
-        image, geometry = read_image(case.image_paths)
+        image, geometry = read_image(case.image_paths, len(self.plan.channels))
         label = None
         if case.label_path is not None:
             label = self.label_map.to_index(read_label(case.label_path)[0])

@@ -159,7 +159,7 @@ def test_labels_with_gaps_are_sorted_by_value_background_first(decathlon, declar
         ({"labels": None}, "labels None"),
         ({"channel_names": {"1": "T1"}}, "numbered from 0"),
         ({"channel_names": {}}, "numbered from 0"),
-        ({"file_ending": ".png"}, "file_ending '.png'"),
+        ({"file_ending": ".bmp"}, "file_ending '.bmp'"),
         ({"dataset": []}, "no object"),
         ({"dataset": {"x": {"images": [], "label": "x.nii.gz"}}}, "case 'x'"),
         ({"dataset": {"x": {"images": ["x.nii.gz"]}}}, "case 'x'"),
@@ -179,7 +179,7 @@ def test_a_malformed_or_unsupported_description_is_refused(nnunet, entries, mess
         {"training": {}},
         {"training": [3]},
         {"training": [{"image": "imagesTr/a.nii.gz"}]},
-        {"training": [{"image": "imagesTr/a.png", "label": "labelsTr/a.png"}]},
+        {"training": [{"image": "imagesTr/a.bmp", "label": "labelsTr/a.bmp"}]},
         {"training": []},
     ],
 )
