@@ -78,11 +78,12 @@ def _pair_sizes(predictions: str | os.PathLike[str], references: str | os.PathLi
 
 
 def _pair_size(pair: Pair) -> PairSize:
-    geometry = read_geometry(pair.reference)
-    files = (pair.prediction, pair.reference)
+    # A folder of one mask an object lies on the grid of its image, and so does the prediction.
+    files = (pair.prediction, pair.prediction if pair.reference.is_dir() else pair.reference)
+    geometry = read_geometry(files[1])
     return PairSize(
         voxels=math.prod(geometry.shape),
         file_bytes=sum(path.stat().st_size for path in files),
         inflated_bytes=sum(stored_bytes(path, geometry) for path in files),
-        compressed=is_compressed(pair.reference),
+        compressed=is_compressed(files[1]),
     )

@@ -37,7 +37,7 @@ def explain_preparation(
     place = find_task(os.fspath(task), project_root(root))
     dataset = read_dataset(place.raw)
     sizes = training_sizes(place, dataset)
-    estimate = preparation_estimate(sizes, len(dataset.labels), workers or default_workers(), machine, max_ram)
+    estimate = preparation_estimate(sizes, len(dataset.class_names), workers or default_workers(), machine, max_ram)
     if estimate is None:
         raise _too_large(sizes, machine, max_ram or 0)
     return estimate
