@@ -23,7 +23,8 @@ examples:
 """
 
 
-# The recipes' own table would load torch.
+# The own tables of decisions and recipes would load numpy and torch.
+DECIDE_BY = ("dice", "mean_dice", "iou", "accuracy", "object_f1", "dsb2018", "none")
 RECIPE_NAMES = ("mss", "nnunet", "budget", "render", "unet_sharp", "unet_school")
 
 
@@ -64,6 +65,13 @@ def main(argv: list[str] | None = None) -> int:
         "--augment",
         choices=("workers", "device"),
         help="where batches are augmented: by worker processes, or by torch where the network trains (default: device)",
+    )
+    parser.add_argument(
+        "--decide-by",
+        choices=DECIDE_BY,
+        metavar="METRIC",
+        help=f"{', '.join(DECIDE_BY)}: what thresholds of a single label are chosen by on validation (default: dsb2018 "
+        "for numbered objects, dice for images, none for volumes)",
     )
     parser.add_argument("--restart", action="store_true", help="forget what was trained before")
     console.add_group_by(parser)
@@ -123,6 +131,7 @@ def _train(arguments: argparse.Namespace) -> int:
                 restart=arguments.restart,
                 group_by=arguments.group_by,
                 augment=arguments.augment,
+                decide_by=arguments.decide_by,
             ),
             device=arguments.device,
             workers=arguments.workers,

@@ -28,7 +28,7 @@ def instances_from(probabilities_kzyx: np.ndarray, decision: Decision) -> np.nda
     regions = _components(foreground)
     has_levels = len(probabilities_kzyx) == len(LEVELS)
     height = _expected_height(probabilities_kzyx) if has_levels else _relative_depth(regions)
-    return _large_enough(_grown(regions, height, decision.seed), decision.smallest_px)
+    return large_enough(_grown(regions, height, decision.seed), decision.smallest_px)
 
 
 def _components(mask: np.ndarray) -> np.ndarray:
@@ -89,7 +89,8 @@ def _watershed(height: np.ndarray, seeds: np.ndarray, mask: np.ndarray) -> np.nd
     return grown
 
 
-def _large_enough(objects: np.ndarray, smallest_px: int) -> np.ndarray:
+def large_enough(objects: np.ndarray, smallest_px: int) -> np.ndarray:
+    """The objects of at least `smallest_px` pixels, numbered anew from 1 without gaps, int32."""
     sizes = np.bincount(objects.ravel())
     kept = sizes >= max(smallest_px, 1)
     kept[0] = False

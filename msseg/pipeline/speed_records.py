@@ -46,7 +46,7 @@ def write_fold(fold: Path, predictor: Predictor, measured: Sequence[CaseSpeeds])
     record = {
         "version": SPEEDS_VERSION,
         "checkpoint": content_hash(fold / FINAL),
-        "labels": list(predictor.model.plan.labels.values()),
+        "labels": list(predictor.label_map.values),
         "options": _presets(),
         "machine": _machine(predictor.device),
         "versions": versions(),

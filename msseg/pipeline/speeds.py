@@ -14,8 +14,7 @@ import numpy as np
 from msseg.checkpoint import Checkpoint
 from msseg.data.cases import Case
 from msseg.data.dataset import read_dataset
-from msseg.data.image import read_image, read_label
-from msseg.data.labels import LabelMap
+from msseg.data.image import read_image
 from msseg.devices import resolve_device
 from msseg.errors import DatasetError
 from msseg.folders import Task
@@ -23,9 +22,11 @@ from msseg.inference.predictor import PredictionOptions, Predictor, load_predict
 from msseg.inference.speeds import SPEEDS, MeasuredSpeed, measured_speeds, options_for, shown_dice
 from msseg.pipeline.pruned_model import read_whole_model
 from msseg.pipeline.pruning import task_of
+from msseg.pipeline.reference import read_reference
 from msseg.pipeline.speed_records import CaseSpeeds, write_fold, write_summary
 from msseg.progress import progress
 from msseg.training.validation import overlap
+from planning.plan import Plan
 
 CASES = 8
 # Of the training's time, at its end.
@@ -86,11 +87,10 @@ def measure_fold(
     presets take turns case by case, so that whatever else the machine does slows them alike. Nothing is written where
     no case was measured.
     """
-    label_map = LabelMap(tuple(predictor.model.plan.labels.values()))
     presets = {name: replace(predictor, options=options_for(name, PredictionOptions())) for name in SPEEDS}
     measured: list[CaseSpeeds] = []
     for case in progress(_spread(cases, most), "measure speeds", quiet=quiet):
-        one = None if stop() else _measure_case(presets, case, label_map, limit, measured)
+        one = None if stop() else _measure_case(presets, case, predictor.model.plan, limit, measured)
         if one is None:
             break
         measured.append(one)
@@ -109,18 +109,18 @@ def _spread(cases: Sequence[Case], most: int) -> list[Case]:
 def _measure_case(
     presets: Mapping[str, Predictor],
     case: Case,
-    label_map: LabelMap,
+    plan: Plan,
     limit: TimeLimit | None,
     before: Sequence[CaseSpeeds],
 ) -> CaseSpeeds | None:
     """The case under every preset; None where no time is left for it."""
     if case.label_path is None:
         raise DatasetError(f"{case.image_paths[0]}: a validation case without a label. Put its label back.")
-    image, geometry = read_image(case.image_paths)
+    image, geometry = read_image(case.image_paths, len(plan.channels))
     megavoxels = math.prod(geometry.shape) / 1e6
     if limit is not None and _expected_s(megavoxels, before, limit) > limit.left_s():
         return None
-    reference = label_map.to_index(read_label(case.label_path)[0])
+    reference = read_reference(case.label_path, plan)
     if not before:
         _warm_up(presets, image, geometry.spacing_mm)
     overlaps, seconds = {}, {}
@@ -128,6 +128,7 @@ def _measure_case(
         start = time.perf_counter()
         label = predictor.predict_array(image, geometry.spacing_mm)
         seconds[name] = time.perf_counter() - start
+        label_map = predictor.label_map
         overlaps[name] = overlap(label_map.to_index(label), reference, len(label_map.values))
     return CaseSpeeds(case.name, megavoxels, overlaps, seconds)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,14 +17,16 @@ from msseg.data.dataset import Dataset, read_dataset
 from msseg.data.image import read_label
 from msseg.data.labels import LabelMap
 from msseg.errors import DatasetError
-from msseg.evaluation.evaluate import Evaluation, evaluate_pairs, write_evaluation
+from msseg.evaluation.evaluate import Evaluation, EvaluationOptions, evaluate_pairs, write_evaluation
 from msseg.evaluation.pairs import Pair
 from msseg.files import content_hash, read_json, write_json
 from msseg.folders import Task
-from msseg.inference.folder import output_path, predict_folder
-from msseg.inference.predictor import RULES_FILE, PredictionOptions, load_predictor
+from msseg.inference.folder import PredictionReport, output_path, predict_folder
+from msseg.inference.predictor import DECISION_FILE, RULES_FILE, PredictionOptions, Predictor, load_predictor
 from msseg.interrupts import StopRequest
 from msseg.parallel import map_cases
+from msseg.pipeline.decisions import NO_DECISION, Decided, deciding_metric
+from msseg.pipeline.fold_decision import FoldDecision
 from msseg.pipeline.speed_records import write_summary
 from msseg.pipeline.speeds import SHARE_OF_TRAINING, TimeLimit, measure_fold
 from msseg.postprocessing.decide import candidate_dice, rules_from_dice
@@ -38,24 +41,40 @@ CANDIDATES = "postprocessing_candidates.json"
 _BUDGET_MARGIN_S = 1.0
 
 
-def validate_fold(
-    task: Task, job: TrainingJob, trained_s: float, workers: int, quiet: bool, stop: StopRequest
-) -> Evaluation | None:
-    """The evaluation of the fold's validation cases, predicted with mirrors and without postprocessing.
+@dataclass(frozen=True)
+class Validation:
+    """The evaluation of a fold's validation cases without a decision, and the decision where one was looked for."""
 
-    Writes `validation/` (segmentations), `validation.json` and `.csv` into the fold's folder, and the model's
-    postprocessing rules anew from all folds that are validated. Segmentations of the same weights and options are
-    kept. What is left of the job's budget, of which training took `trained_s`, is for measuring the presets of speed.
-    None where it was stopped. Raises DatasetError where the raw data set is gone or a case fails.
+    evaluation: Evaluation
+    decided: Decided | None = None
+
+
+def validate_fold(
+    task: Task,
+    job: TrainingJob,
+    trained_s: float,
+    workers: int,
+    quiet: bool,
+    stop: StopRequest,
+    decide_by: str | None = None,
+) -> Validation | None:
+    """The evaluation of the fold's validation cases, predicted with mirrors, without postprocessing and decision.
+
+    Writes `validation/` (segmentations; objects where they are numbered), `validation.json` and `.csv` into the fold's
+    folder, and the model's postprocessing rules and decision anew from all folds that are validated. `decide_by` is a
+    metric, see `deciding_metric`. Segmentations of the same weights and options are kept. What is left of the job's
+    budget, of which training took `trained_s`, is for looking for thresholds of objects and measuring the presets of
+    speed. None where it was stopped. Raises DatasetError where the raw data set is gone or a case fails.
     """
     start = time.monotonic()
     dataset = read_dataset(task.raw)
     cases = _validation_cases(dataset, job.split.validation, task.raw)
-    output = job.folder / "validation"
+    output, plan = job.folder / "validation", job.plan
     keep_outputs_of(job.folder / FINAL, output, PredictionOptions())
-    predictor = load_predictor(job.folder.parent, job.device, [job.fold], postprocess=False)
+    predictor = load_predictor(job.folder.parent, job.device, [job.fold], postprocess=False, decide=False)
+    looking = FoldDecision.of(job.folder, plan, cases, deciding_metric(plan, decide_by))
     predicting = time.monotonic()
-    report = predict_folder(predictor, cases, output, quiet=quiet, stop=lambda: stop.requested)
+    report = _predict(predictor, cases, output, looking, quiet, stop)
     predicted_s = time.monotonic() - predicting
     if report.failed:
         name, reason = next(iter(report.failed.items()))
@@ -63,18 +82,52 @@ def validate_fold(
     if report.stopped:
         return None
     pairs = [Pair(case.name, output_path(case, output), case.label_path) for case in cases if case.label_path]
-    evaluation = evaluate_pairs(pairs, dataset.labels, workers=workers)
+    evaluation = evaluate_pairs(pairs, dataset.labels, EvaluationOptions(instances=dataset.instances), workers)
     write_evaluation(evaluation, job.folder / "validation.json", job.folder / "validation.csv")
-    choose_postprocessing(job.folder, pairs, dataset.label_map, workers)
+    if plan.instances is None:
+        choose_postprocessing(job.folder, pairs, predictor.label_map, workers)
+    if decide_by == NO_DECISION:
+        (job.folder.parent / DECISION_FILE).unlink(missing_ok=True)
+    decided = looking.decide(_spare_s(job, trained_s, start), workers, quiet, lambda: stop.requested)
     if report.written:
-        limit = TimeLimit(_for_speeds_s(job, trained_s, start), predicted_s / len(report.written))
+        limit = TimeLimit(_spare_s(job, trained_s, start), predicted_s / len(report.written))
         measure_fold(predictor, job.folder, cases, limit=limit, quiet=quiet, stop=lambda: stop.requested)
     write_summary(job.folder.parent)
-    return evaluation
+    return Validation(evaluation, decided)
 
 
-def _for_speeds_s(job: TrainingJob, trained_s: float, start: float) -> float:
-    """Seconds to measure presets in: a share of the training's, and no more than its budget has left now."""
+def _predict(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    output: Path,
+    looking: FoldDecision,
+    quiet: bool,
+    stop: StopRequest,
+) -> PredictionReport:
+    """Segmentations of all cases; those whose objects are looked at leave their probabilities too."""
+    reports = [
+        predict_folder(
+            predictor,
+            group,
+            output,
+            instances=predictor.model.plan.instances is not None,
+            beside=beside,
+            quiet=quiet,
+            stop=lambda: stop.requested,
+        )
+        for group, beside in looking.groups(cases)
+        if group
+    ]
+    return PredictionReport(
+        written=tuple(name for one in reports for name in one.written),
+        skipped=tuple(name for one in reports for name in one.skipped),
+        failed={name: reason for one in reports for name, reason in one.failed.items()},
+        stopped=tuple(name for one in reports for name in one.stopped),
+    )
+
+
+def _spare_s(job: TrainingJob, trained_s: float, start: float) -> float:
+    """Seconds for what is measured at the end: a share of the training's, and no more than its budget has left now."""
     share = SHARE_OF_TRAINING * trained_s
     if job.budget_s is None:
         return share

@@ -74,4 +74,4 @@ def test_segmentations_of_other_weights_or_options_are_not_kept(tmp_path, weight
 def test_presets_are_measured_in_a_tenth_of_the_training_and_within_its_budget(monkeypatch, budget_s, expected_s):
     monkeypatch.setattr(validation.time, "monotonic", lambda: 130.0)
     job = SimpleNamespace(budget_s=budget_s)  # trained 1000 s, then validated 30 s; one second is kept for the end
-    assert validation._for_speeds_s(job, 1000.0, start=100.0) == expected_s
+    assert validation._spare_s(job, 1000.0, start=100.0) == expected_s
