@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from msseg.networks.channels_last import as_rows, channels_last, from_rows, serves
-from msseg.networks.winograd import Filters, transformed_filters, winograd_convolution, winograd_product
+from msseg.networks.unfolded import flat_weight, is_slow, unfolded_convolution
+from msseg.networks.winograd import tile_length, transformed_filters, winograd_convolution, winograd_product
+
+_Made = TypeVar("_Made")
 
 # Fewer channels leave the transforms without enough arithmetic to pay for them.
 _WINOGRAD_LEAST_CHANNELS = 8
@@ -38,7 +43,7 @@ class Convolution3d(nn.Conv3d):
     """
 
     norm_follows = False
-    _prepared: tuple[int, Filters] | None = None
+    _prepared: tuple[int, dict[str, object]] | None = None
 
     def _conv_forward(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         if self.padding_mode == "zeros":
@@ -50,21 +55,35 @@ class Convolution3d(nn.Conv3d):
             return super().forward(x)
         if _pointwise(self):
             return _matrix_product(x, self.weight, self.bias)
-        bias = self.bias if torch.is_grad_enabled() or not self.norm_follows else None
-        if not _winograd(self, x):
-            return self._conv_forward(x, channels_last(self.weight), bias)
-        if torch.is_grad_enabled():
-            return winograd_convolution(x, self.weight, bias)
-        return winograd_product(x, self._filters(), bias)
+        if not torch.is_grad_enabled():
+            return self._without_gradients(x)
+        if _winograd(self, x):
+            return winograd_convolution(x, self.weight, self.bias)
+        return self._conv_forward(x, channels_last(self.weight), self.bias)
 
-    def _filters(self) -> Filters:
-        """The transformed weight, kept until the weight is written to again."""
+    def _without_gradients(self, x: torch.Tensor) -> torch.Tensor:
+        bias = None if self.norm_follows else self.bias
+        if _winograd(self, x):
+            tile = tile_length(x.shape[2])
+            filters = self._kept(f"filters {tile}", lambda weight: transformed_filters(weight, tile))
+            return winograd_product(x, filters, bias)
+        if is_slow(x) and self.padding_mode == "zeros" and set(self.dilation) == {1} and self.groups == 1:
+            shape = (self.kernel_size, self.stride, _lengths(self.padding))
+            result = unfolded_convolution(x, self._kept("flat", flat_weight), *shape)
+            return result if bias is None else result.add_(bias.view(-1, 1, 1, 1))
+        return self._conv_forward(x, self._kept("last", channels_last), bias)
+
+    def _kept(self, name: str, make: Callable[[torch.Tensor], _Made]) -> _Made:
+        """What is made of the weight, kept until the weight is written to again."""
         if self.weight.is_inference():  # such tensors do not count their changes
-            return transformed_filters(self.weight)
+            return make(self.weight)
         version = self.weight._version
         if self._prepared is None or self._prepared[0] != version:
-            self._prepared = version, transformed_filters(self.weight)
-        return self._prepared[1]
+            self._prepared = version, {}
+        made = self._prepared[1]
+        if name not in made:
+            made[name] = make(self.weight)
+        return cast(_Made, made[name])
 
 
 class TransposedConvolution2d(nn.ConvTranspose2d):
@@ -94,8 +113,12 @@ def mirrored(x: torch.Tensor, edges: Sequence[tuple[int, int]]) -> torch.Tensor:
     return x
 
 
+def _lengths(padding: str | tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(edge) for edge in padding)
+
+
 def _edges(convolution: nn.Conv2d | nn.Conv3d) -> list[tuple[int, int]]:
-    return [(int(edge), int(edge)) for edge in convolution.padding]
+    return [(edge, edge) for edge in _lengths(convolution.padding)]
 
 
 def _pointwise(convolution: nn.Conv2d | nn.Conv3d) -> bool:
@@ -121,12 +144,11 @@ def _spread(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) ->
     """The transposed convolution: every voxel becomes its own block of the kernel's shape, so nothing overlaps."""
     batch, _, *size = x.shape
     channels, *kernel = weight.shape[1:]
-    blocks = as_rows(x) @ weight.movedim(1, -1).flatten(1)
+    of_block = None if bias is None else bias.repeat(math.prod(kernel))
+    blocks = F.linear(as_rows(x), weight.movedim(1, -1).flatten(1).t(), of_block)
     blocks = blocks.view(batch, *size, *kernel, channels)
     count = len(size)
     pairs = [axis for i in range(count) for axis in (1 + i, 1 + count + i)]
     result = blocks.permute(0, *pairs, 1 + 2 * count)  # (b, z, kz, y, ky, x, kx, c)
-    if bias is not None:
-        result = result + bias
     whole = [length * factor for length, factor in zip(size, kernel, strict=True)]
     return result.reshape(batch, *whole, channels).movedim(-1, 1)

@@ -54,6 +54,8 @@ class ConvolutionUnit(nn.Module):
         if isinstance(self.convolution, Convolution3d):
             self.convolution.norm_follows = shape.norm == "instance"
         self.norm_activation = norm_activation(shape)
+        if isinstance(self.norm_activation, InstanceNormActivation):
+            self.norm_activation.overwrites = True  # nobody else sees what the convolution gives
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = self.norm_activation(self.convolution(x))
