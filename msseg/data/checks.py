@@ -127,13 +127,14 @@ def check_across_cases(reports: Sequence[CaseReport]) -> list[Problem]:
 
 def _without_spacing(reports: Sequence[CaseReport]) -> list[Problem]:
     """One note for all images whose files do not tell the size of a pixel."""
-    without = [report for report in reports if not report.has_spacing]
+    known = [report for report in reports if report.digest is not None]
+    without = [report for report in known if not report.has_spacing]
     if not without:
         return []
-    if len(without) == len(reports):
+    if len(without) == len(known):
         found, remedy = f"{len(without)} images without a spacing", "Nothing; distances are in pixels."
     else:
-        found = f"{len(without)} of {len(reports)} images without a spacing, the first {Path(without[0].file).name}"
+        found = f"{len(without)} of {len(known)} images without a spacing, the first {Path(without[0].file).name}"
         remedy = "Nothing; all images are taken pixel by pixel. Give every image its spacing to have it honoured."
     return [Problem("", str(Path(without[0].file).parent), found, "the size of a pixel", remedy, "note")]
 

@@ -22,6 +22,7 @@ from msseg.files import read_json, value_hash, write_json
 GREY = ("grey",)
 NUCLEUS, OBJECT = "nucleus", "object"
 MOST_LABELS = 32
+_BLACK_AND_WHITE = [1, 255]
 _SURVEY_VERSION = 1
 # What annotation programs put behind an image's name.
 _LABEL_SUFFIXES = ("_mask", "_masks", "_label", "_labels", "_seg", "_segmentation", "_instances", "_gt")
@@ -175,6 +176,8 @@ def _named(layout: FoundLayout, values: Sequence[int]) -> dict[str, int]:
             f"at most {MOST_LABELS} classes",
             f"If they number objects, call the folder {INSTANCES}; else declare the classes in a dataset.json.",
         )
+    if foreground == _BLACK_AND_WHITE:  # masks of two kinds, or 255 for what is undecided: the check names the others
+        foreground = _BLACK_AND_WHITE[-1:]
     names = ["foreground"] if len(foreground) == 1 else [f"class_{value}" for value in foreground]
     return {"background": 0, **dict(zip(names, foreground, strict=True))}
 

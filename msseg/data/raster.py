@@ -184,7 +184,7 @@ def _decoded(path: Path, picture: Any) -> np.ndarray:
     except _UNREADABLE as problem:
         raise _damaged(path, problem) from None
     if samples.dtype == bool:
-        samples = samples.view(np.uint8)
+        samples = (samples.view(np.uint8) != 0).view(np.uint8)  # Pillow's true is 255
     if clear is None:
         return samples
     return _with_alpha(samples, clear)

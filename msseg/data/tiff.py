@@ -206,8 +206,8 @@ def _one_bit_samples(path: Path, pages: int) -> np.ndarray:
             picture.seek(page)
             if picture.mode != "1":
                 raise FileError(path, f"1-bit pixels as {picture.mode}", "black and white", "Save it in 8 bits.")
-            slices.append(np.asarray(Image.Image.copy(picture)).view(np.uint8))
-    return np.stack(slices)[None, ..., None]
+            slices.append(np.asarray(Image.Image.copy(picture)).view(np.uint8) != 0)
+    return np.stack(slices).view(np.uint8)[None, ..., None]
 
 
 def _picture(path: Path, file: Any, series: Any, samples: np.ndarray) -> RawImage:

@@ -35,7 +35,7 @@ def explain_preparation(
     fits `max_ram` bytes.
     """
     place = find_task(os.fspath(task), project_root(root))
-    dataset = read_dataset(place.raw)
+    dataset = read_dataset(place.raw, place.preprocessed if place.preprocessed.is_dir() else None)
     sizes = training_sizes(place, dataset)
     estimate = preparation_estimate(sizes, len(dataset.class_names), workers or default_workers(), machine, max_ram)
     if estimate is None:

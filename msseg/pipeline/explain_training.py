@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from msseg.data.cases import Case
 from msseg.data.dataset import read_dataset
+from msseg.data.found_layouts import is_data_set
 from msseg.data.store import stored_names
 from msseg.errors import DatasetError, PlanError
 from msseg.files import read_json
@@ -128,7 +128,7 @@ def training_work(
 def _plan(place: Task, wish: TrainingWish) -> Plan:
     """The plan, with the configurations of another network where one is asked for, as the trainer makes them."""
     plan = load_plan(place)
-    if wish.network is None and not wish.network_options:
+    if wish.network is None and not wish.network_options and wish.configuration in (None, *plan.configurations):
         return plan
     from msseg.pipeline.training import plan_for_network  # loads torch
 
@@ -182,7 +182,7 @@ def _with_validation(
 ) -> TrainingWork:
     """With the final prediction and evaluation of the fold's validation cases, and those of whole volumes before."""
     names = _split(place, str(fold), wish, work.configuration.name).validation
-    cases = [replace(case, label_path=None) for case in _cases(place.raw, names)]
+    cases = [replace(case, label_path=None) for case in _cases(place, names)]
     if not cases:
         return work
     final = _predicting(work, plan, cases, Views())
@@ -203,11 +203,10 @@ def _predicting(work: TrainingWork, plan: Plan, cases: Sequence[Case], views: Vi
     return work_of(plan, work.configuration, 1, cases, views, work.device)
 
 
-def _cases(raw: Path, names: Sequence[str]) -> list[Case]:
+def _cases(place: Task, names: Sequence[str]) -> list[Case]:
     wanted = set(names)
-    return (
-        [case for case in read_dataset(raw).training if case.name in wanted] if (raw / "dataset.json").is_file() else []
-    )
+    known = read_dataset(place.raw, place.preprocessed).training if is_data_set(place.raw) else ()
+    return [case for case in known if case.name in wanted]
 
 
 def _split(place: Task, fold: str, wish: TrainingWish, configuration: str) -> Split:
@@ -216,6 +215,6 @@ def _split(place: Task, fold: str, wish: TrainingWish, configuration: str) -> Sp
     if path.is_file() and wish.group_by is None:
         folds = read_json(path, DatasetError)["folds"]
         return split_of([Split(tuple(one["train"]), tuple(one["validation"])) for one in folds], fold)
-    names = stored_names(place.store(configuration)) or [case.name for case in read_dataset(place.raw).training]
+    names = stored_names(place.store(configuration)) or [case.name for case in read_dataset(place.raw, place.preprocessed).training]
     groups = None if wish.group_by is None else groups_of(names, wish.group_by)
     return split_of(make_splits(names, groups=groups), fold)

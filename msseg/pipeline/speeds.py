@@ -152,7 +152,7 @@ def _validation_cases(place: Task, checkpoint: Checkpoint) -> list[Case]:
     names = sorted(checkpoint.metadata.get("identity", {}).get("validation_cases", ()))
     if not names:
         return []
-    known = {case.name: case for case in read_dataset(place.raw).training}
+    known = {case.name: case for case in read_dataset(place.raw, place.preprocessed).training}
     missing = sorted(set(names) - set(known))
     if missing:
         raise DatasetError(f"{place.raw}: validation cases are gone ({', '.join(missing[:3])}). Put them back.")

@@ -242,7 +242,7 @@ def _prepare(
     task: Task, plan: Plan, configuration: Configuration, known: Sequence[str], workers: int, quiet: bool
 ) -> None:
     """Bring the configuration's store up to date with the cases called `known`."""
-    dataset = read_dataset(task.raw)
+    dataset = read_dataset(task.raw, task.preprocessed)
     skip = [case.name for case in dataset.training if case.name not in known]
     preparation = preprocess_dataset(
         dataset,

@@ -67,7 +67,7 @@ def validate_fold(
     speed. None where it was stopped. Raises DatasetError where the raw data set is gone or a case fails.
     """
     start = time.monotonic()
-    dataset = read_dataset(task.raw)
+    dataset = read_dataset(task.raw, task.preprocessed)
     cases = _validation_cases(dataset, job.split.validation, task.raw)
     output, plan = job.folder / "validation", job.plan
     keep_outputs_of(job.folder / FINAL, output, PredictionOptions())
