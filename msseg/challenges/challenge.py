@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from msseg.errors import DatasetError
 
 if TYPE_CHECKING:  # it loads numpy
-    from msseg.challenges.conversion import ConversionReport
+    from msseg.challenges.source import Listing
 
 Pages = Literal["slices", "channels", "images"]
 Masks = Literal["auto", "instances", "semantic"]
@@ -67,15 +67,16 @@ class SubmissionOptions:
 class Challenge:
     """One challenge by name.
 
-    `convert(source, destination, options)` makes a data set folder. `write(predictions, file, options)` writes a
-    submission and returns what there is to say about it; whoever calls it checks the file before it is put in place.
-    `check(file, images)` lists every fault. None stands for what a challenge has not.
+    `list_cases(folder, options)` finds the cases of its data, of which `conversion.convert` makes a data set folder.
+    `write(predictions, file, options)` writes a submission and returns what there is to say about it;
+    `submission.submit` checks the file before it is put in place. `check(file, images)` lists every fault. None stands
+    for what a challenge has not.
     """
 
     name: str
     title: str
     url: str
-    convert: Callable[[Path, Path, ConversionOptions], ConversionReport] | None = None
+    list_cases: Callable[[Path, ConversionOptions], Listing] | None = None
     write: Callable[[Path, Path, SubmissionOptions], list[str]] | None = None
     check: Callable[[Path, Path | None], list[Fault]] | None = None
 

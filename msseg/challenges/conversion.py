@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from msseg.challenges.case_writer import CaseWriter
-from msseg.challenges.challenge import ConversionOptions, Pages
+from msseg.challenges.challenge import Challenge, ConversionOptions, Pages
 from msseg.challenges.form import Form, decide_form
 from msseg.challenges.journal import Entry, Journal, read_journal
-from msseg.challenges.source import Look, Source, look_at
+from msseg.challenges.source import Listing, Look, Source, look_at
 from msseg.data.problems import FileError, Problem, problems_table
 from msseg.errors import DatasetError, MssegError
 from msseg.files import content_hash, value_hash, write_json
@@ -22,16 +22,6 @@ from msseg.progress import progress
 DESCRIPTION = "dataset.json"
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a challenge's folder holds: sources, what is wrong with others, and the labels, {} where they are found."""
-
-    sources: tuple[Source, ...]
-    problems: tuple[Problem, ...]
-    labels: dict[str, int]
-    instances: bool
 
 
 @dataclass(frozen=True)
@@ -64,22 +54,36 @@ class ConversionReport:
         return f"{cases}, {errors} errors; {' '.join(form.channels)} in {form.ending}; {kind}."
 
 
-def convert_listing(listing: Listing, destination: Path, options: ConversionOptions) -> ConversionReport:
-    """Write a data set folder in the layout of nnU-Net v2; its dataset.json comes last.
+def convert(
+    challenge: Challenge, source: Path, destination: Path, options: ConversionOptions | None = None
+) -> ConversionReport:
+    """Write a challenge's data as a data set folder in the layout of nnU-Net v2; its dataset.json comes last.
 
-    A source that cannot be taken is a problem of the report, and the others go on. What an earlier run made of the same
-    files is kept. Raises DatasetError for a folder that holds anything else, and for sources that do not go together.
+    A case that cannot be taken is a problem of the report, and the others go on. What an earlier run made of the same
+    files is kept. Raises DatasetError for a source of another layout, for cases that do not go together, and for a
+    destination that holds anything else.
     """
-    destination = Path(destination)
+    options = options or ConversionOptions()
+    return _convert(listed(challenge, source, options), Path(destination), options)
+
+
+def listed(challenge: Challenge, source: Path, options: ConversionOptions) -> Listing:
+    """The cases of a challenge's folder; DatasetError where it is of another layout, or the challenge has no data."""
+    if challenge.list_cases is None:
+        raise DatasetError(f"{challenge.name}: has no conversion; expected a challenge such as dsb2018.")
+    return challenge.list_cases(Path(source), options)
+
+
+def _convert(listing: Listing, destination: Path, options: ConversionOptions) -> ConversionReport:
     _check_labels(listing)
     journal = read_journal(destination)
     sources, collisions = _without_collisions(listing.sources)
-    look = partial(_look, instances=listing.instances, pages=options.pages)
+    look = partial(_look, instances=listing.instances, pages=listing.pages)
     seen, unread = _each(look, sources, "looking at images", options)
     problems = [*listing.problems, *collisions, *unread]
     if not seen:
         return ConversionReport(destination, None, 0, 0, 0, tuple(problems))
-    form = decide_form({s: found for s, (found, _) in seen.items()}, listing.labels, listing.instances, options.pages)
+    form = decide_form({s: found for s, (found, _) in seen.items()}, listing.labels, listing.instances, listing.pages)
     keys = {source: value_hash([key, repr(form)]) for source, (_, key) in seen.items()}
     left = [source for source in seen if not journal.is_done(_key_name(source), keys[source])]
     if left:

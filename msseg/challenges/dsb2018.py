@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from msseg.challenges.challenge import Challenge, ConversionOptions, Fault, SubmissionOptions
-from msseg.challenges.conversion import ConversionReport, Listing, convert_listing
 from msseg.challenges.image_list import image_shapes
 from msseg.challenges.object_masks import meaning_of, objects_of, refuse_missing
 from msseg.challenges.object_rows import check_object_rows, write_object_rows
-from msseg.challenges.source import Source
+from msseg.challenges.source import Listing, Source
 from msseg.data.cases import list_images
 from msseg.data.problems import Problem
 from msseg.errors import DatasetError
@@ -19,9 +18,8 @@ _TRAINING, _TEST = "stage1_train", "stage1_test"
 _LABEL = "nucleus"
 
 
-def convert(source: Path, destination: Path, options: ConversionOptions) -> ConversionReport:
-    """The folder of `stage1_train/<id>/images, masks` (and `stage1_test`) as a data set of nuclei by number."""
-    source = Path(source)
+def list_cases(source: Path, options: ConversionOptions) -> Listing:
+    """The nuclei of `stage1_train/<id>/images, masks`, and the images of `stage1_test`."""
     training = source / _TRAINING if (source / _TRAINING).is_dir() else source
     sources, problems = _cases(training, is_test=False)
     if not sources and not problems:
@@ -31,9 +29,7 @@ def convert(source: Path, destination: Path, options: ConversionOptions) -> Conv
         )
     tests, test_problems = _cases(source / _TEST, is_test=True)
     labels = options.labels or {_LABEL: 1}
-    return convert_listing(
-        Listing((*sources, *tests), (*problems, *test_problems), labels, instances=True), destination, options
-    )
+    return Listing((*sources, *tests), (*problems, *test_problems), labels, instances=True)
 
 
 def write(predictions: Path, path: Path, options: SubmissionOptions) -> list[str]:
@@ -85,7 +81,7 @@ DSB2018 = Challenge(
     name="dsb2018",
     title="Data Science Bowl 2018, nuclei",
     url="https://www.kaggle.com/c/data-science-bowl-2018",
-    convert=convert,
+    list_cases=list_cases,
     write=write,
     check=check,
 )

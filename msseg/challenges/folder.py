@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msseg.challenges.challenge import Challenge, ConversionOptions
-from msseg.challenges.conversion import ConversionReport, Listing, convert_listing
 from msseg.challenges.paging import paged
-from msseg.challenges.source import Source
+from msseg.challenges.source import Listing, Source
 from msseg.data.cases import case_name, list_images
 from msseg.data.problems import Problem
 from msseg.errors import DatasetError
@@ -30,13 +29,12 @@ class _Part:
     instances: bool
 
 
-def convert(source: Path, destination: Path, options: ConversionOptions) -> ConversionReport:
-    """The folder `images/` with `instances/`, `labels/` or `masks/` (and `test/` of the same kind) as a data set.
+def list_cases(source: Path, options: ConversionOptions) -> Listing:
+    """The pictures of `images/` with `instances/`, `labels/` or `masks/`, and of `test/` of the same kind.
 
     Labels number objects in `instances/`, and where a label is a folder of one mask an object; else their values are
     classes. A label has the name of its image, whatever the endings.
     """
-    source = Path(source)
     if not (source / IMAGES).is_dir():
         raise DatasetError(
             f"{source}: no folder {IMAGES}/; expected {IMAGES}/ beside {_LABEL_PLACES}. "
@@ -54,7 +52,7 @@ def convert(source: Path, destination: Path, options: ConversionOptions) -> Conv
         sources = [one for one in found if isinstance(one, Source)]
         problems += [one for one in found if isinstance(one, Problem)]
     labels = options.labels or (_OBJECT if instances else {})
-    return convert_listing(Listing(tuple(sources), tuple(problems), labels, instances), destination, options)
+    return Listing(tuple(sources), tuple(problems), labels, instances, options.pages)
 
 
 def _part(folder: Path, is_test: bool) -> _Part:
@@ -103,4 +101,4 @@ def _not_taken(place: Path, taken: Path) -> Problem:
     return Problem("", str(place), f"labels beside {taken.name}/", "one folder of labels", "Not taken.", "note")
 
 
-FOLDER = Challenge(name="folder", title="A folder of images beside one of labels", url="", convert=convert)
+FOLDER = Challenge(name="folder", title="A folder of images beside one of labels", url="", list_cases=list_cases)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from msseg.challenges.challenge import Challenge, ConversionOptions, Fault, SubmissionOptions
-from msseg.challenges.conversion import ConversionReport, Listing, convert_listing
 from msseg.challenges.float_stack import check_float_stack, write_float_stack
 from msseg.challenges.image_list import image_shapes, in_natural_order
 from msseg.challenges.object_masks import read_mask, refuse_missing
 from msseg.challenges.paging import paged
-from msseg.challenges.source import Source
+from msseg.challenges.source import Listing, Source
 from msseg.data.image import read_geometry
 from msseg.data.problems import FileError, Problem
 from msseg.errors import DatasetError
@@ -28,9 +26,8 @@ _PROBABILITIES = ".probabilities.npz"
 _CHALLENGE_PAGES = ((512, 512),) * 30
 
 
-def convert(source: Path, destination: Path, options: ConversionOptions) -> ConversionReport:
-    """The stacks `train-volume.tif`, `train-labels.tif` (and `test-volume.tif`) as a data set, a case of each page."""
-    source = Path(source)
+def list_cases(source: Path, options: ConversionOptions) -> Listing:
+    """A case of every page of `train-volume.tif` with `train-labels.tif`, and of `test-volume.tif`."""
     for name in (_TRAINING, _LABELS):
         if not (source / name).is_file():
             raise DatasetError(
@@ -42,8 +39,7 @@ def convert(source: Path, destination: Path, options: ConversionOptions) -> Conv
     found = [paged(stack, single=True) for stack in stacks]
     sources = tuple(one for one in found if isinstance(one, Source))
     problems = tuple(one for one in found if isinstance(one, Problem))
-    listing = Listing(sources, problems, options.labels or _INTERIOR, instances=False)
-    return convert_listing(listing, destination, replace(options, pages="images"))
+    return Listing(sources, problems, options.labels or _INTERIOR, instances=False, pages="images")
 
 
 def write(predictions: Path, path: Path, options: SubmissionOptions) -> list[str]:
@@ -110,7 +106,7 @@ ISBI2012 = Challenge(
     name="isbi2012",
     title="ISBI 2012, membranes in electron microscopy",
     url="http://brainiac2.mit.edu/isbi_challenge/",
-    convert=convert,
+    list_cases=list_cases,
     write=write,
     check=check,
 )

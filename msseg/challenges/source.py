@@ -49,6 +49,17 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """What a challenge's folder holds: sources, what is wrong with others, and the labels, {} where they are found."""
+
+    sources: tuple[Source, ...]
+    problems: tuple[Problem, ...]
+    labels: dict[str, int]
+    instances: bool
+    pages: Pages = "slices"
+
+
+@dataclass(frozen=True)
 class Look:
     """What an image and its label hold, as far as it decides on the form of the data set.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msseg.commands import console
@@ -66,9 +67,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
+    from msseg.challenges.conversion import listed
     from msseg.challenges.cost import conversion_cost
+    from msseg.challenges.table import find_challenge
 
-    return conversion_cost(arguments.source, machine, _options(arguments).workers)
+    options = _options(arguments)
+    listing = listed(find_challenge(arguments.challenge), Path(arguments.source), options)
+    return conversion_cost(listing, machine, options.workers)
 
 
 def _options(arguments: argparse.Namespace) -> ConversionOptions:
@@ -80,13 +85,10 @@ def _options(arguments: argparse.Namespace) -> ConversionOptions:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
+    from msseg.challenges.conversion import convert
     from msseg.challenges.table import find_challenge
-    from msseg.errors import DatasetError
 
-    convert = find_challenge(arguments.challenge).convert
-    if convert is None:
-        raise DatasetError(f"{arguments.challenge}: has no conversion; its data are read as they are.")
-    report = convert(Path(arguments.source), Path(arguments.destination), _options(arguments))
+    report = convert(
+        find_challenge(arguments.challenge), Path(arguments.source), Path(arguments.destination), _options(arguments)
+    )
     return console.conclude(arguments, report.summary(), report.is_complete)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from msseg.challenges.challenge import ConversionOptions, SubmissionError, SubmissionOptions
-from msseg.challenges.dsb2018 import DSB2018, convert
+from msseg.challenges.conversion import convert
+from msseg.challenges.dsb2018 import DSB2018
 from msseg.challenges.run_length import decode, runs_from_text
 from msseg.challenges.submission import check_submission, submit
 from msseg.data.dataset import read_dataset
@@ -25,7 +26,7 @@ ONE = np.array(
 
 
 def test_masks_of_objects_become_numbers_and_the_first_keeps_what_two_have(bowl, tmp_path, load):
-    report = convert(bowl, tmp_path / "set", ConversionOptions())
+    report = convert(DSB2018, bowl, tmp_path / "set", ConversionOptions())
     assert report.is_complete and (report.converted, report.kept, report.test) == (3, 0, 1)
     label = load(tmp_path / "set/labelsTr/one.png")
     assert label.dtype == np.uint16 and np.array_equal(label, ONE)
@@ -35,7 +36,7 @@ def test_masks_of_objects_become_numbers_and_the_first_keeps_what_two_have(bowl,
 
 
 def test_images_lose_their_alpha_and_share_their_channels(bowl, tmp_path, load):
-    convert(bowl, tmp_path / "set", ConversionOptions())
+    convert(DSB2018, bowl, tmp_path / "set", ConversionOptions())
     for name in ("one", "two"):
         image = load(tmp_path / f"set/imagesTr/{name}_0000.png")
         assert np.array_equal(image, load(bowl / f"stage1_train/{name}/images/{name}.png")[..., :3])
@@ -44,7 +45,7 @@ def test_images_lose_their_alpha_and_share_their_channels(bowl, tmp_path, load):
 
 
 def test_the_data_set_is_described_and_read(bowl, tmp_path):
-    convert(bowl, tmp_path / "set", ConversionOptions())
+    convert(DSB2018, bowl, tmp_path / "set", ConversionOptions())
     assert read_json(tmp_path / "set/dataset.json") == {
         "name": "set",
         "channel_names": {"0": "red", "1": "green", "2": "blue"},
@@ -61,19 +62,19 @@ def test_the_data_set_is_described_and_read(bowl, tmp_path):
 def test_grey_pictures_alone_make_one_channel(bowl, tmp_path, load):
     shutil.rmtree(bowl / "stage1_train/two")
     shutil.rmtree(bowl / "stage1_test")
-    convert(bowl, tmp_path / "set", ConversionOptions())
+    convert(DSB2018, bowl, tmp_path / "set", ConversionOptions())
     assert read_json(tmp_path / "set/dataset.json")["channel_names"] == {"0": "grey"}
     assert load(tmp_path / "set/imagesTr/one_0000.png").shape == (4, 6)
 
 
 def test_the_folder_of_cases_itself_is_taken_too(bowl, tmp_path):
-    assert convert(bowl / "stage1_train", tmp_path / "set", ConversionOptions()).converted == 2
+    assert convert(DSB2018, bowl / "stage1_train", tmp_path / "set", ConversionOptions()).converted == 2
 
 
 def test_an_archive_that_was_not_unpacked_is_named(tmp_path):
     (tmp_path / "stage1_train.zip").write_bytes(b"PK")
     with pytest.raises(DatasetError, match=r"Unpack stage1_train\.zip first"):
-        convert(tmp_path, tmp_path / "set", ConversionOptions())
+        convert(DSB2018, tmp_path, tmp_path / "set", ConversionOptions())
 
 
 def damage_size(case, save):
@@ -109,7 +110,7 @@ def damage_second(case, save):
 )
 def test_a_case_that_cannot_be_taken_is_named_and_the_others_are_converted(bowl, tmp_path, save, damage, file, found):
     damage(bowl / "stage1_train/one", save)
-    report = convert(bowl, tmp_path / "set", ConversionOptions())
+    report = convert(DSB2018, bowl, tmp_path / "set", ConversionOptions())
     (problem,) = report.problems
     assert problem.case == "one" and problem.file.endswith(file) and found in problem.found
     assert not report.is_complete and report.converted == 2
@@ -121,7 +122,7 @@ def test_masks_without_pixels_of_their_own_are_noted_and_are_no_objects(bowl, tm
     masks = bowl / "stage1_train/two/masks"
     save(masks / "all_and_more.png", np.full((5, 5), 255, np.uint8))
     save(masks / "none.png", np.zeros((5, 5), np.uint8))
-    report = convert(bowl, tmp_path / "set", ConversionOptions())
+    report = convert(DSB2018, bowl, tmp_path / "set", ConversionOptions())
     assert report.is_complete and (load(tmp_path / "set/labelsTr/two.png") == 1).all()
     found = {problem.found for problem in report.problems if problem.case == "two"}
     assert found == {"25 pixels in more than one mask", "a mask without a pixel of its own"}
@@ -145,7 +146,7 @@ def test_a_submission_has_a_row_an_object(bowl, predictions, tmp_path):
 
 
 def test_a_submission_of_a_converted_set_decodes_to_its_labels(bowl, tmp_path):
-    convert(bowl, tmp_path / "set", ConversionOptions())
+    convert(DSB2018, bowl, tmp_path / "set", ConversionOptions())
     submit(DSB2018, tmp_path / "set/labelsTr", tmp_path / "s.csv", SubmissionOptions(tmp_path / "set/imagesTr"))
     rows = [row.split(",") for row in (tmp_path / "s.csv").read_text().splitlines()[1:]]
     for name in ("one", "two"):
@@ -205,7 +206,7 @@ def test_real_masks_of_objects_come_back_as_they_were(test_data, tmp_path, save)
         for number in range(1, int(ids.max()) + 1):
             key = f"{zlib.crc32(str(number).encode()):08x}"
             save(case / f"masks/{key}.png", ((ids == number) * 255).astype(np.uint8))
-    convert(tmp_path / "bowl", tmp_path / "set", ConversionOptions())
+    convert(DSB2018, tmp_path / "bowl", tmp_path / "set", ConversionOptions())
     for name in names:
         before = read_label(test_data / f"DSB2018/instances/{name}.png")[0]
         after = read_label(tmp_path / f"set/labelsTr/{name}.png")[0]

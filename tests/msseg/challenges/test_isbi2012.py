@@ -3,7 +3,8 @@ import pytest
 import tifffile
 
 from msseg.challenges.challenge import ConversionOptions, SubmissionOptions
-from msseg.challenges.isbi2012 import ISBI2012, convert
+from msseg.challenges.conversion import convert
+from msseg.challenges.isbi2012 import ISBI2012
 from msseg.challenges.submission import check_submission, submit
 from msseg.data.geometry import Geometry
 from msseg.errors import DatasetError
@@ -14,7 +15,7 @@ GRID = Geometry((1, 4, 5), (1.0, 1.0, 1.0))
 
 
 def test_every_page_becomes_a_case(stacks, tmp_path, load):
-    report = convert(stacks, tmp_path / "set", ConversionOptions())
+    report = convert(ISBI2012, stacks, tmp_path / "set", ConversionOptions())
     assert report.is_complete and (report.converted, report.test) == (5, 2)
     volume, labels = load(stacks / "train-volume.tif"), load(stacks / "train-labels.tif")
     for page in range(3):
@@ -34,12 +35,12 @@ def test_every_page_becomes_a_case(stacks, tmp_path, load):
 def test_a_stack_that_is_not_there_is_named(stacks, tmp_path):
     (stacks / "train-labels.tif").unlink()
     with pytest.raises(DatasetError, match=r"train-labels\.tif: no such file"):
-        convert(stacks, tmp_path / "set", ConversionOptions())
+        convert(ISBI2012, stacks, tmp_path / "set", ConversionOptions())
 
 
 def test_labels_of_another_number_of_pages_are_an_error_and_the_test_images_are_converted(stacks, tmp_path, save):
     save(stacks / "train-labels.tif", np.zeros((2, 4, 5), np.uint8))
-    report = convert(stacks, tmp_path / "set", ConversionOptions())
+    report = convert(ISBI2012, stacks, tmp_path / "set", ConversionOptions())
     (problem,) = report.problems
     assert problem.found == "5 x 4 pixels on 2 pages" and "on 3 pages" in problem.expected
     assert not report.is_complete and report.converted == 2
@@ -47,7 +48,7 @@ def test_labels_of_another_number_of_pages_are_an_error_and_the_test_images_are_
 
 def test_values_that_are_no_label_are_an_error(stacks, tmp_path, save):
     save(stacks / "train-labels.tif", np.full((3, 4, 5), 7, np.uint8))
-    (problem,) = convert(stacks, tmp_path / "set", ConversionOptions()).problems
+    (problem,) = convert(ISBI2012, stacks, tmp_path / "set", ConversionOptions()).problems
     assert problem.found == "label values 7" and problem.expected == "0, 255"
 
 
