@@ -210,7 +210,8 @@ def _same_geometry(checkpoints: Sequence[Checkpoint], paths: Sequence[Path]) -> 
 
     def geometry(checkpoint: Checkpoint) -> tuple[Any, ...]:
         plan, configuration = checkpoint.plan, checkpoint.configuration
-        return plan.labels, plan.channels, plan.axis_order, configuration.spacing_mm, configuration.patch_size
+        seen = configuration.spacing_mm, configuration.patch_size, configuration.neighbour_slices
+        return plan.labels, plan.channels, plan.axis_order, *seen
 
     for checkpoint, path in zip(checkpoints[1:], paths[1:], strict=True):
         if geometry(checkpoint) != geometry(checkpoints[0]):

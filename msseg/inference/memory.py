@@ -96,7 +96,8 @@ def prediction_bytes(
     if max_bytes is not None and scores > max_bytes:
         scores = needs(HALF_BYTES)
     voxel_bytes = in_channels * SINGLE_BYTES
-    images = voxel_bytes * (math.prod(prepared_shape) + math.prod(image_shape))
+    copies = 2 if configuration.neighbour_slices else 1  # where neighbours lie side by side
+    images = voxel_bytes * (copies * math.prod(prepared_shape) + math.prod(image_shape))
     weights = folds * SINGLE_BYTES * parameters(configuration, in_channels, num_classes)
     network = round((1 + _TRANSFORMED_FILTERS) * weights) + forward_bytes(configuration, batch_size, in_channels)
     return PROCESS_BYTES + images + scores + network
@@ -108,7 +109,7 @@ def forward_bytes(configuration: Configuration, batch_size: int, in_channels: in
     The blocks at full resolution are where they are most.
     """
     voxels = batch_size * math.prod(configuration.patch_size)
-    values = voxels * (_FULL_MAPS * configuration.features[0] + in_channels)
+    values = voxels * (_FULL_MAPS * configuration.features[0] + configuration.input_channels(in_channels))
     return round(SINGLE_BYTES * values) + _TRANSFORM_BYTES
 
 

@@ -215,6 +215,8 @@ def _split(place: Task, fold: str, wish: TrainingWish, configuration: str) -> Sp
     if path.is_file() and wish.group_by is None:
         folds = read_json(path, DatasetError)["folds"]
         return split_of([Split(tuple(one["train"]), tuple(one["validation"])) for one in folds], fold)
-    names = stored_names(place.store(configuration)) or [case.name for case in read_dataset(place.raw, place.preprocessed).training]
+    names = stored_names(place.store(configuration)) or [
+        case.name for case in read_dataset(place.raw, place.preprocessed).training
+    ]
     groups = None if wish.group_by is None else groups_of(names, wish.group_by)
     return split_of(make_splits(names, groups=groups), fold)

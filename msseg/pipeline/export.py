@@ -22,6 +22,7 @@ from msseg.errors import CheckpointError, DatasetError, MssegError, ResourceErro
 from msseg.files import atomic_path
 from msseg.inference.answers import answering, is_guided
 from msseg.inference.sliding_window import pad_to_patch
+from msseg.mirroring import with_neighbours
 from msseg.pipeline.pruning import task_of
 from planning.plan import Configuration, plan_to_json
 
@@ -99,6 +100,8 @@ def metadata(model: Model, branches: str) -> dict[str, str]:
         "labels": plan.labels,
         "classes": list(plan.labels),
         "mirror_axes": configuration.mirror_axes,
+        "neighbour_slices": configuration.neighbour_slices,
+        "image_padding": configuration.image_padding,
         "branches": branches,
         "fold": model.folds[0],
         "versions": versions(),
@@ -146,7 +149,8 @@ def _load_fold(folder: Path, fold: int | str | None) -> Model:
 
 def _noise(model: Model) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(_RANDOM_BATCH, len(model.plan.channels), *model.configuration.patch_size, generator=generator)
+    channels = model.configuration.input_channels(len(model.plan.channels))
+    return torch.randn(_RANDOM_BATCH, channels, *model.configuration.patch_size, generator=generator)
 
 
 def _real_input(
@@ -165,7 +169,9 @@ def _real_input(
 
 def _middle_patch(image_czyx: np.ndarray, configuration: Configuration) -> torch.Tensor:
     patch = (1,) * (3 - configuration.dimensions) + configuration.patch_size
-    padded, _ = pad_to_patch(image_czyx, patch)
+    padded, _ = pad_to_patch(image_czyx, patch, configuration.image_padding)
+    if configuration.neighbour_slices:
+        padded = with_neighbours(padded, configuration.neighbour_slices)
     corners = [(length - size) // 2 for length, size in zip(padded.shape[1:], patch, strict=True)]
     box = tuple(slice(low, low + size) for low, size in zip(corners, patch, strict=True))
     everything = (slice(None), *box)

@@ -60,7 +60,8 @@ class TrainingWork:
 
     @property
     def batch_values(self) -> int:
-        return self.configuration.batch_size * self.in_channels * math.prod(self.patch_size)
+        channels = self.configuration.input_channels(self.in_channels)
+        return self.configuration.batch_size * channels * math.prod(self.patch_size)
 
 
 @dataclass(frozen=True)
