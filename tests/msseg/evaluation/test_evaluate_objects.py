@@ -135,7 +135,7 @@ def test_the_distance_between_surfaces_can_be_manhattans(folders: tuple[Path, Pa
 def test_a_folder_of_one_mask_an_object_is_a_reference(tmp_path: Path):
     geometry = Geometry(REFERENCE.shape, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), has_spacing=False)
     for number in (1, 2):
-        mask = np.where(REFERENCE == number, 255, 0).astype(np.uint8)
+        mask = np.where(np.equal(REFERENCE, number), 255, 0).astype(np.uint8)
         write_label(tmp_path / "stage1" / "a" / "masks" / f"{number}.png", mask, geometry)
     write_label(tmp_path / "predictions" / "a.png", REFERENCE * np.uint16(3), geometry)
     (tmp_path / "predictions" / "pictures").mkdir()
