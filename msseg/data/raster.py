@@ -37,6 +37,7 @@ def read_png_label(path: Path) -> RawImage:
     """The numbers of a label; of a palette the indices, of 1 bit 0 and 1; FileError where colours differ."""
     header = read_png_header(path)
     if header.colour == PALETTE:
+        check_png_whole(path, header)
         return _picture(path, _indices(path))
     return one_value(path, _picture(path, _png_samples(path, header)))
 
@@ -114,7 +115,7 @@ def _picture(path: Path, samples: np.ndarray) -> RawImage:
 
 
 def _png_samples(path: Path, header: PngHeader) -> np.ndarray:
-    check_png_whole(path)
+    check_png_whole(path, header)
     if header.bits == 16 and header.colour != GREY:
         return _deep_colours(path)
     with _open_png(path) as picture:
@@ -132,7 +133,6 @@ def _deep_colours(path: Path) -> np.ndarray:
 
 
 def _indices(path: Path) -> np.ndarray:
-    check_png_whole(path)
     with _open_png(path) as picture:
         try:
             return np.asarray(picture)

@@ -85,7 +85,8 @@ def _kind_of(head: bytes) -> str:
     kind = next((kind for start, kind in _KINDS.items() if head.startswith(start)), None)
     if kind is not None:
         return kind
-    text = head.decode("utf-8", errors="replace")
-    if text.isprintable() or text.replace("\n", " ").replace("\r", " ").replace("\t", " ").isprintable():
-        return f"text ({' '.join(text[:_EXCERPT].split())!r} ...)"
-    return "data of an unknown kind"
+    try:
+        text = " ".join(head[:_EXCERPT].decode("utf-8").split())
+    except UnicodeDecodeError:
+        return "data of an unknown kind"
+    return f"text ({text!r} ...)" if text.isprintable() else "data of an unknown kind"
