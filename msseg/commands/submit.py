@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 examples:
-  msseg_predict -i stage1_test/ -o pred/ --instances
+  msseg_predict -i raw/Dataset018_Nuclei/imagesTs -o pred/ --instances
   msseg_submit --challenge dsb2018 -i pred/ -o submission.csv -r stage1_test/
-  msseg_predict -i imagesTs/ -o pred/ --save-probabilities
-  msseg_submit --challenge isbi2012 -i pred/ -o submission.tif -r imagesTs/
+  msseg_predict -i raw/Dataset012_Membranes/imagesTs -o pred/ --save-probabilities
+  msseg_submit --challenge isbi2012 -i pred/ -o submission.tif
   msseg_submit --challenge dsb2018 --check submission.csv -r stage1_test/
 """
 
