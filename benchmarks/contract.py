@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -104,6 +105,7 @@ def _most_resident_bytes(pid: int) -> int:
 
 def prepare(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
     """Plan and preprocess from nothing."""
+    shutil.rmtree(contract.root, ignore_errors=True)
     estimate = explain_preparation(contract.data, machine, contract.root, contract.workers)
     options = ["--root", str(contract.root), *contract.common()]
     options += ["--network", contract.network] if contract.network else []
@@ -113,6 +115,7 @@ def prepare(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
 
 def train(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
     """A few steps of a narrow network, and the fold's validation."""
+    shutil.rmtree(contract.models, ignore_errors=True)
     overrides = {"steps_per_epoch": contract.steps, "validation_batches": 2, "batch_size": 2, "base_features": 12}
     wish = TrainingWish(recipe="nnunet", overrides=overrides, epochs=1)
     estimate = explain_training(contract.data.name, 0, machine, wish, contract.root, "cpu", contract.workers)
@@ -146,7 +149,7 @@ def predict(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
 def evaluate(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
     """The reference labels against themselves moved by a voxel, so that all surfaces lie apart."""
     labels, moved = contract.data / "labelsTr", contract.work / "moved"
-    for path in labels.iterdir():
+    for path in [path for path in labels.iterdir() if not (moved / path.name).exists()]:
         label, geometry = read_label(path)
         write_label(moved / path.name, np.roll(label, 1, axis=1), geometry)
     output = contract.work / "evaluation.json"

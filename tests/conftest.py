@@ -112,11 +112,12 @@ def make_machine() -> Callable[..., Machine]:
             box_voxels_per_s=1e6,
             surface_voxels_per_s=1e6,
             case_overhead_s=0.5,
-            plan_s=0.25,
             augmented_values_per_s=dict.fromkeys(_AUGMENTATIONS, 1e6),
             torch_augmented_values_per_s=dict.fromkeys(_AUGMENTATIONS, 2e6),
         )
-        names = ("prepare", "train", "batches", "predict", "evaluate")
+        names = ("prepare", "plan", "networks", "train", "predict", "evaluate")
+        names += ("prepare by workers", "evaluate by workers")
+        names += ("examining", "preparing", "evaluating", "batches", "server")
         machine = Machine(
             name="made up",
             cores=2,

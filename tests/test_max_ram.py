@@ -70,7 +70,14 @@ def place(tmp_path_factory, make_machine):
     processes = {
         "prepare": Process(1.0, 90_000_000, 60_000_000),
         "evaluate": Process(1.0, 130_000_000, 80_000_000),
-        "predict": Process(2.0, 250_000_000, 160_000_000),
+        "prepare by workers": Process(1.0, 80_000_000, 50_000_000),
+        "evaluate by workers": Process(1.0, 110_000_000, 70_000_000),
+        "examining": Process(0.5, 90_000_000, 60_000_000),
+        "preparing": Process(0.5, 90_000_000, 60_000_000),
+        "evaluating": Process(0.5, 130_000_000, 80_000_000),
+        "server": Process(0.1, 16_000_000, 8_000_000),
+        "train": Process(4.0, 480_000_000, 330_000_000),
+        "predict": Process(2.0, 330_000_000, 220_000_000),
     }
     machine = make_machine()
     known = machine_to_json(make_machine(processes={**machine.processes, **processes}))

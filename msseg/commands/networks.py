@@ -43,11 +43,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from planning.costs.short import networks_estimate
-    from planning.networks import NETWORKS
 
-    return console.under_contract(
-        arguments, lambda machine: networks_estimate(len(NETWORKS), machine), lambda: _print(arguments)
-    )
+    return console.under_contract(arguments, networks_estimate, lambda: _print(arguments))
 
 
 def _print(arguments: argparse.Namespace) -> int:

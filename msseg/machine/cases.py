@@ -31,11 +31,9 @@ from msseg.training.augmentation import AUGMENTATIONS, augmentation_named
 from msseg.training.batches import BatchSource, make_batch, read_batch
 from msseg.training.device_batches import finished
 from planning.costs.machine import CaseRates
-from planning.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from planning.json_fields import as_json
 from planning.overview import reference_configuration
 from planning.plan import ChannelPlan, Plan
-from planning.planner import make_plan
 
 _EDGE = 96
 _SMALL_EDGE = 12
@@ -64,7 +62,6 @@ def measured_cases(folder: Path) -> CaseRates:
         "overlap_voxels_per_s": label.size / least_seconds(lambda: confusion_matrix(label, label, range(1, _CLASSES))),
         **_surface_rates(label),
         "case_overhead_s": _overhead_s(folder),
-        "plan_s": _plan_s(),
         **_augmentation_rates(folder),
     }
     return CaseRates(**rates)
@@ -137,15 +134,6 @@ def _surface_rates(label: np.ndarray) -> dict[str, float]:
         "box_voxels_per_s": reference.size / equal_s,
         "surface_voxels_per_s": found / max(apart_s - equal_s, 0.05 * apart_s),
     }
-
-
-def _plan_s() -> float:
-    """Seconds to plan a data set of one case."""
-    shape = (_EDGE, _EDGE, _EDGE)
-    case = CaseFingerprint("case", shape, _SPACING_MM, shape)
-    intensities = (IntensityStatistics(0.0, 0.0, 1.0, -1.0, 1.0, -1.0, 1.0),)
-    fingerprint = Fingerprint("measured", ("MRI",), {"background": 0, "one": 1}, (case,), intensities, 1.0)
-    return least_seconds(lambda: make_plan(fingerprint), repeats=1)
 
 
 def _overhead_s(folder: Path) -> float:

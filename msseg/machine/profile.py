@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +22,7 @@ CACHE_VARIABLE = "MSSEG_CACHE"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PACKAGES = ("msseg", "torch", "numpy", "scipy")
 _LONGEST_S = 600
-_USUAL_S = 15
+_USUAL_S = 45
 
 
 def cache_folder() -> Path:
@@ -39,7 +40,7 @@ def measured_machine(
     """The profile of this machine with its present versions, cores and threads.
 
     It lies in `cache` (default: `cache_folder`), one JSON file for each of these. Where there is none, or `remeasure`
-    asks for it, the machine is measured, some ten seconds, which `announce` is told first. Raises ResourceError where
+    asks for it, the machine is measured, half a minute, which `announce` is told first. Raises ResourceError where
     measuring fails.
     """
     known = None if remeasure else known_machine(cache)
@@ -70,6 +71,8 @@ def measure_machine(identity: dict[str, Any]) -> Machine:
     """Everything measured anew, part by part in processes of their own, as the commands run them."""
     from msseg.machine.processes import measured_processes, memory_bytes
 
+    with tempfile.TemporaryDirectory() as folder:
+        processes = measured_processes(Path(folder))
     single = dict.fromkeys(_THREAD_VARIABLES, "1")
     cases = _measured("cases", single)
     arithmetic = _measured("arithmetic", {})
@@ -80,7 +83,7 @@ def measure_machine(identity: dict[str, Any]) -> Machine:
             "threads": arithmetic["threads"],
             "memory_bytes": memory_bytes(),
             "versions": identity["versions"],
-            "processes": measured_processes(),
+            "processes": processes,
             "cases": cases,
             "cpu": arithmetic["cpu"],
             "device": arithmetic["device"],

@@ -11,14 +11,13 @@ from typing import Any
 from msseg.data.image import read_geometry
 from msseg.errors import DatasetError, ResourceError
 from msseg.evaluation.label_names import labels_beside
-from msseg.evaluation.pairs import Pair, pair_files
+from msseg.evaluation.pairs import pair_files
 from msseg.parallel import default_workers
 from msseg.pipeline.explain import too_little_memory
 from msseg.pipeline.explain_headers import is_compressed, stored_bytes
 from planning.costs.estimate import Estimate
-from planning.costs.evaluation import PairSize, evaluation_estimate, pair_bytes
+from planning.costs.evaluation import PairSize, evaluation_estimate, evaluation_memory, pair_bytes
 from planning.costs.machine import Machine
-from planning.costs.workers import affordable_workers
 
 _USUAL_LABELS = 3
 
@@ -57,9 +56,7 @@ def evaluating_workers(
     Raises ResourceError where not even one does.
     """
     pairs = _pair_sizes(predictions, references)
-    process = machine.processes["evaluate"]
-    memory = [pair_bytes(pair) for pair in pairs]
-    used = affordable_workers(process.resident_bytes, process.private_bytes, memory, workers, max_ram)
+    used = evaluation_memory(machine).affordable_workers([pair_bytes(pair) for pair in pairs], workers, max_ram)
     if not used:
         raise _too_large(pairs, machine, max_ram)
     return used
@@ -74,12 +71,13 @@ def _pair_sizes(predictions: str | os.PathLike[str], references: str | os.PathLi
     pairing = pair_files(Path(predictions), Path(references))
     if not pairing.pairs:
         raise DatasetError(f"{predictions}: none of its files has the name of a reference in {references}.")
-    return [_pair_size(pair) for pair in pairing.pairs]
+    return [pair_size(pair.prediction, pair.reference) for pair in pairing.pairs]
 
 
-def _pair_size(pair: Pair) -> PairSize:
+def pair_size(prediction: Path, reference: Path) -> PairSize:
+    """The sizes of two label maps; an image may stand for a prediction of its that is not there yet."""
     # A folder of one mask an object lies on the grid of its image, and so does the prediction.
-    files = (pair.prediction, pair.prediction if pair.reference.is_dir() else pair.reference)
+    files = (prediction, prediction if reference.is_dir() else reference)
     geometry = read_geometry(files[1])
     return PairSize(
         voxels=math.prod(geometry.shape),

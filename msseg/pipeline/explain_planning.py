@@ -17,8 +17,7 @@ from msseg.preprocessing.examine import case_paths
 from planning.costs.cases import CaseSize
 from planning.costs.estimate import Estimate
 from planning.costs.machine import Machine
-from planning.costs.preparation import preparation_estimate
-from planning.costs.workers import affordable_workers
+from planning.costs.preparation import preparation_estimate, preparation_memory
 from planning.plan import plan_from_json
 
 
@@ -48,10 +47,8 @@ def preparing_workers(place: Task, dataset: Dataset, machine: Machine, workers: 
 
     Raises ResourceError where not even one does.
     """
-    process = machine.processes["prepare"]
     sizes = training_sizes(place, dataset)
-    memory = [size.work_bytes for size in sizes]
-    used = affordable_workers(process.resident_bytes, process.private_bytes, memory, workers, max_ram)
+    used = preparation_memory(machine).affordable_workers([size.work_bytes for size in sizes], workers, max_ram)
     if not used:
         raise _too_large(sizes, machine, max_ram)
     return used

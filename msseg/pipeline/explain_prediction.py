@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msseg.data.cases import Case, find_images
 from msseg.folders import find_model, project_root
-from msseg.inference.memory import SINGLE_BYTES, case_bytes
+from msseg.inference.memory import SINGLE_BYTES, case_bytes, forward_bytes
 from msseg.inference.mirrors import Mirror, mirrored_axes
 from msseg.inference.tiles import tile_starts
 from msseg.pipeline.explain import too_little_memory
@@ -137,7 +137,13 @@ def work_of(
         device=device,
         seen_at_once=seen_at_once,
         workers=workers,
+        alive_bytes=_alive_bytes(configuration, seen_at_once, len(plan.channels)),
     )
+
+
+def _alive_bytes(configuration: Configuration, batch_size: int, channels: int) -> int:
+    """What grows with the batch; the rest was there when the least prediction was measured."""
+    return forward_bytes(configuration, batch_size, channels) - forward_bytes(configuration, 0, channels)
 
 
 def _nothing(*_sizes: object) -> int:

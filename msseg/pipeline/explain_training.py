@@ -14,16 +14,18 @@ from msseg.data.store import stored_names
 from msseg.errors import DatasetError, PlanError
 from msseg.files import read_json
 from msseg.folders import Task, find_task, project_root
+from msseg.inference.speeds import SPEEDS
 from msseg.parallel import default_workers
 from msseg.pipeline.explain import too_little_memory
+from msseg.pipeline.explain_evaluation import pair_size
 from msseg.pipeline.explain_prediction import Views, used_device, work_of
 from msseg.pipeline.planning import load_plan
 from msseg.pipeline.splits import groups_of, split_of
 from msseg.training.recipes import Recipe, configured, default_recipe, recipe_named, scaled_features, training_patch
-from planning.costs.cases import evaluate_s
-from planning.costs.estimate import Estimate, Part
+from planning.costs.estimate import Estimate
+from planning.costs.fold_end import FoldEnd
 from planning.costs.machine import Machine
-from planning.costs.prediction import RESERVED_BYTES, PredictionWork, prediction_estimate
+from planning.costs.prediction import RESERVED_BYTES, STARTING, PredictionWork, prediction_estimate
 from planning.costs.training import TrainingWork, fitted_configuration, training_bytes, training_estimate
 from planning.plan import Configuration, Plan
 from planning.splits import Split, make_splits
@@ -122,7 +124,7 @@ def training_work(
         augment=augment,
     )
     work = _fitted(work, recipe, machine)
-    return _with_validation(work, place, plan, fold, recipe, wish, machine)
+    return _with_validation(work, place, plan, fold, recipe, wish, wanted, machine)
 
 
 def _plan(place: Task, wish: TrainingWish) -> Plan:
@@ -178,25 +180,44 @@ def _with_validation(
     fold: int | str,
     recipe: Recipe,
     wish: TrainingWish,
+    workers: int,
     machine: Machine,
 ) -> TrainingWork:
-    """With the final prediction and evaluation of the fold's validation cases, and those of whole volumes before."""
+    """With all that is done on the fold's validation cases, at the end and on the way."""
     names = _split(place, str(fold), wish, work.configuration.name).validation
-    cases = [replace(case, label_path=None) for case in _cases(place, names)]
+    cases = _cases(place, names)
     if not cases:
         return work
-    final = _predicting(work, plan, cases, Views())
-    estimate = prediction_estimate(final, machine)
-    seconds = {part.name: part.wall_s for part in estimate.parts}
-    predicting = estimate.wall_s - seconds["start and load"]
-    measuring = sum(evaluate_s(case.size.voxels, work.num_classes - 1, machine.cases) for case in final.cases)
-    parts = [Part("validation: predict", predicting), Part("validation: evaluate", measuring)]
+    images = [replace(case, label_path=None) for case in cases]
     if work.epochs is not None and wish.budget_s is None:
-        few = prediction_estimate(_predicting(work, plan, cases[:_WHOLE_VOLUMES], Views(mirror=False)), machine)
+        few = _predicting(work, plan, images[:_WHOLE_VOLUMES], Views(mirror=False))
         often = work.epochs // recipe.whole_volume_every
-        parts.append(Part("whole volumes on the way", often * (few.wall_s - seconds["start and load"])))
-    memory = estimate.ram_bytes - machine.processes["predict"].resident_bytes
-    return replace(work, validation=tuple(part for part in parts if part.wall_s > 0), validation_bytes=max(0, memory))
+        work = replace(work, on_the_way_s=often * _predicting_s(few, machine))
+    return replace(work, end=_end(work, plan, cases, images, workers, machine))
+
+
+def _end(
+    work: TrainingWork, plan: Plan, cases: Sequence[Case], images: Sequence[Case], workers: int, machine: Machine
+) -> FoldEnd:
+    """What comes after the last step."""
+    final = _predicting(work, plan, images, Views())
+    views = {name: Views(mirror=speed.mirror, step=speed.step) for name, speed in SPEEDS.items()}
+    seconds = {name: _predicting_s(_predicting(work, plan, images, view), machine) for name, view in views.items()}
+    memory = prediction_estimate(final, machine).ram_bytes - machine.processes["predict"].resident_bytes
+    return FoldEnd(
+        pairs=tuple(pair_size(case.image_paths[0], case.label_path) for case in cases if case.label_path),
+        labels=work.num_classes - 1,
+        workers=workers,
+        predicting_s=_predicting_s(final, machine),
+        predicting_bytes=max(0, memory),
+        preset_case_s={name: each / len(cases) for name, each in seconds.items()},
+    )
+
+
+def _predicting_s(work: PredictionWork, machine: Machine) -> float:
+    """Seconds of a prediction in a process that has begun long ago."""
+    estimate = prediction_estimate(work, machine)
+    return sum(part.wall_s for part in estimate.parts if part.name != STARTING)
 
 
 def _predicting(work: TrainingWork, plan: Plan, cases: Sequence[Case], views: Views) -> PredictionWork:

@@ -14,7 +14,6 @@ import numpy as np
 from msseg.checkpoint import FINAL
 from msseg.data.cases import Case
 from msseg.data.dataset import Dataset, read_dataset
-from msseg.data.image import read_label
 from msseg.data.labels import LabelMap
 from msseg.errors import DatasetError
 from msseg.evaluation.evaluate import Evaluation, EvaluationOptions, evaluate_pairs, write_evaluation
@@ -29,7 +28,8 @@ from msseg.pipeline.decisions import NO_DECISION, Decided, deciding_metric
 from msseg.pipeline.fold_decision import FoldDecision
 from msseg.pipeline.speed_records import write_summary
 from msseg.pipeline.speeds import SHARE_OF_TRAINING, TimeLimit, measure_fold
-from msseg.postprocessing.decide import candidate_dice, rules_from_dice
+from msseg.postprocessing.candidates import pair_candidates
+from msseg.postprocessing.decide import rules_from_dice
 from msseg.postprocessing.rules import write_rules
 from msseg.training.job import TrainingJob
 
@@ -149,7 +149,7 @@ def choose_postprocessing(fold: Path, pairs: Sequence[Pair], label_map: LabelMap
 
     Each fold keeps what it found in a file of its own, so that the cases of the others are not looked at again.
     """
-    look = partial(_candidates, label_map=label_map)
+    look = partial(pair_candidates, label_map=label_map)
     found = {}
     for pair, outcome in map_cases(look, pairs, workers):
         if outcome.value is None:
@@ -159,11 +159,6 @@ def choose_postprocessing(fold: Path, pairs: Sequence[Pair], label_map: LabelMap
         ]
     write_json(fold / CANDIDATES, {"labels": list(label_map.values), "dice": found})
     write_rules(fold.parent / RULES_FILE, rules_from_dice(_candidates_of_all_folds(fold.parent, label_map)))
-
-
-def _candidates(pair: Pair, label_map: LabelMap) -> np.ndarray:
-    prediction, reference = (label_map.to_index(read_label(path)[0]) for path in (pair.prediction, pair.reference))
-    return candidate_dice(prediction, reference, len(label_map.values))
 
 
 def _candidates_of_all_folds(model: Path, label_map: LabelMap) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from planning.errors import PlanError
 from planning.json_fields import as_json
 
-PROFILE_VERSION: Final = 2
+PROFILE_VERSION: Final = 3
 
 # Kinds of convolution whose rates differ: 3 × 3 × 3, 3 × 3 (or 1 × 3 × 3), either with a stride, and a matrix product.
 KINDS: Final = ("full", "planar", "strided", "pointwise")
@@ -60,7 +60,7 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class Process:
-    """What a process costs before it does anything: seconds until its modules are loaded, and memory.
+    """What a process costs where there is hardly anything to do: seconds from start to end, and memory.
 
     `resident_bytes` is all that it holds, `private_bytes` the part that no second process of the kind shares.
     """
@@ -94,7 +94,6 @@ class CaseRates:
     box_voxels_per_s: float
     surface_voxels_per_s: float
     case_overhead_s: float
-    plan_s: float
     augmented_values_per_s: Mapping[str, float] = field(default_factory=dict)
     torch_augmented_values_per_s: Mapping[str, float] = field(default_factory=dict)
 
@@ -103,7 +102,9 @@ class CaseRates:
 class Machine:
     """The measured profile: `cores` that may be used, `threads` of one network, memory in bytes.
 
-    `processes` are by what they do: "prepare", "train", "batches", "predict", "evaluate".
+    `processes` are commands ("prepare", "plan", "networks", "train", "predict", "evaluate"), two of
+    them "by workers", what each of their workers
+    does ("examining", "preparing", "evaluating", "batches"), and what workers are started from ("server").
     """
 
     name: str

@@ -12,9 +12,12 @@ from planning.counting import convolution_values, parameters
 from planning.plan import Configuration
 from planning.recording.tape import SINGLE_BYTES
 
-_LIVE_SHARE = 0.25  # of the values that convolutions write, what is alive at once in evaluation
+_LIVE_SHARE = 0.25  # of the values that convolutions write, what is alive at least at once in evaluation
+# Kernels that Winograd's algorithm has transformed, kept beside the weights that they are made of.
+_TRANSFORMED_KERNELS = 1.6
 _ALLOCATOR_SHARE = 1.1  # what an allocator holds over what is asked of it
 _LABEL_FILE_SHARE = 0.01
+STARTING = "start and load"
 # Address space that the allocator of a process on the CPU asks for ahead (`msseg.networks.allocation`): nothing that is
 # held, but what a limit of the system counts.
 RESERVED_BYTES = 256 << 20
@@ -31,7 +34,10 @@ class PredictedCase:
 
 @dataclass(frozen=True)
 class PredictionWork:
-    """A model and how it is used. `networks` is the number of folds; `seen_at_once` patches form a batch."""
+    """A model and how it is used. `networks` is the number of folds; `seen_at_once` patches form a batch.
+
+    `alive_bytes` live while one passes a network on the CPU.
+    """
 
     configuration: Configuration
     in_channels: int
@@ -41,6 +47,7 @@ class PredictionWork:
     device: str = "cpu"
     seen_at_once: int = 1
     workers: int = 1
+    alive_bytes: int = 0
 
 
 def prediction_estimate(work: PredictionWork, machine: Machine) -> Estimate:
@@ -58,7 +65,7 @@ def prediction_estimate(work: PredictionWork, machine: Machine) -> Estimate:
     main = process.resident_bytes + inputs
     return estimate_of(
         parts=(
-            Part("start and load", process.start_s + weight_bytes(work) / machine.cases.read_bytes_per_s),
+            Part(STARTING, process.start_s + weight_bytes(work) / machine.cases.read_bytes_per_s),
             Part("network", network_s),
             *(Part(part.name, part.wall_s * hidden) for part in around),
         ),
@@ -109,8 +116,8 @@ def weight_bytes(work: PredictionWork) -> int:
 def network_bytes(work: PredictionWork) -> int:
     """Weights, and what lives while a batch of patches passes a network."""
     values = convolution_values(work.configuration, work.in_channels, work.num_classes)
-    alive = _LIVE_SHARE * values * work.seen_at_once * SINGLE_BYTES
-    return weight_bytes(work) + round(_ALLOCATOR_SHARE * alive)
+    alive = max(_LIVE_SHARE * values * work.seen_at_once * SINGLE_BYTES * _ALLOCATOR_SHARE, work.alive_bytes)
+    return round((1 + _TRANSFORMED_KERNELS) * weight_bytes(work) + alive)
 
 
 def _inputs_alive_bytes(work: PredictionWork) -> int:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from planning.costs.cases import CaseSize, case_read_s, examine_s, prepare_s, store_bytes
 from planning.costs.estimate import Estimate, Part, estimate_of
 from planning.costs.machine import CaseRates, Machine
-from planning.costs.workers import affordable_workers, pool_bytes, pool_s
+from planning.costs.workers import PoolMemory, command_memory, pool_s, start_parts
 
 _RECORD_BYTES = 20_000  # of the examination of one case, as JSON
+_COMMAND, _WORKERS = "prepare", ("examining", "preparing")
 
 
 def _kept_s(case: CaseSize, rates: CaseRates) -> float:
@@ -18,14 +19,18 @@ def _kept_s(case: CaseSize, rates: CaseRates) -> float:
     return size / rates.write_bytes_per_s + size / rates.read_bytes_per_s
 
 
+def preparation_memory(machine: Machine) -> PoolMemory:
+    """What the command and its workers hold before they have a case."""
+    return command_memory(_COMMAND, _WORKERS, machine.processes)
+
+
 def preparation_estimate(
     cases: Sequence[CaseSize], num_classes: int, workers: int, machine: Machine, max_bytes: int | None = None
 ) -> Estimate | None:
     """Check, plan and preprocess cases that nobody has examined yet; None where no worker fits `max_bytes`."""
-    process = machine.processes["prepare"]
     memory = [case.work_bytes for case in cases]
-    held = process.resident_bytes, process.private_bytes
-    used = affordable_workers(*held, memory, workers, max_bytes)
+    held = preparation_memory(machine)
+    used = held.affordable_workers(memory, workers, max_bytes)
     if not used:
         return None
     rates = machine.cases
@@ -39,10 +44,9 @@ def preparation_estimate(
         "open and record": lambda _case: rates.case_overhead_s,
     }
     pooled = [Part(name, pool_s([step(case) for case in cases], used, machine.cores)) for name, step in steps.items()]
-    pools = 2 if used > 1 and len(cases) > 1 else 0
     return estimate_of(
-        parts=(Part("start", (1 + pools) * process.start_s), *pooled, Part("plan", rates.plan_s)),
-        ram_bytes=pool_bytes(*held, memory, used),
+        parts=(*start_parts(_COMMAND, _WORKERS, used, len(cases), machine), *pooled),
+        ram_bytes=held.bytes_with(memory, used),
         disk_bytes=sum(store_bytes(case, num_classes) + _RECORD_BYTES for case in cases),
         settings=[("workers", f"{used} of {workers} asked for" if used < workers else str(used))],
         assumptions=["nothing is cropped, nothing was examined or prepared before, inflated files fit memory"],

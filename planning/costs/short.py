@@ -10,7 +10,6 @@ from planning.costs.network import network_seconds
 from planning.costs.prediction import PredictionWork, network_bytes, weight_bytes
 
 _PLAN_BYTES = 20_000
-_NETWORKS_S_A_ROW = 0.3  # of the time of planning: one network counted, where planning tries several patches
 # Exporting traces the network, writes it and runs the file beside the network: seconds were all in the exporter.
 _EXPORTER_S, _EXPORTER_BYTES = 12.0, 600_000_000
 _CHECKED_FORWARDS = 4
@@ -18,17 +17,15 @@ _EXPORT_COPIES = 4
 
 
 def planning_estimate(machine: Machine) -> Estimate:
-    """msseg_plan: a plan from a fingerprint."""
-    process = machine.processes["prepare"]
-    parts = [Part("start", process.start_s), Part("plan", machine.cases.plan_s)]
-    return estimate_of(parts, process.resident_bytes, _PLAN_BYTES)
+    """msseg_plan: a plan from a fingerprint, which takes as long for any data set."""
+    process = machine.processes["plan"]
+    return estimate_of([Part("start and plan", process.start_s)], process.resident_bytes, _PLAN_BYTES)
 
 
-def networks_estimate(rows: int, machine: Machine) -> Estimate:
-    """msseg_networks: every row of the table counted."""
-    process = machine.processes["prepare"]
-    counting = Part("count", rows * _NETWORKS_S_A_ROW * machine.cases.plan_s)
-    return estimate_of([Part("start", process.start_s), counting], process.resident_bytes)
+def networks_estimate(machine: Machine) -> Estimate:
+    """msseg_networks: every row of the table counted, whatever the patch."""
+    process = machine.processes["networks"]
+    return estimate_of([Part("start and count", process.start_s)], process.resident_bytes)
 
 
 def export_estimate(work: PredictionWork, machine: Machine) -> Estimate:

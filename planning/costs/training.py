@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from planning.costs.estimate import Estimate, Part, estimate_of
+from planning.costs.fold_end import FoldEnd, fold_end_bytes, fold_end_parts, speeds_s
 from planning.costs.machine import Arithmetic, Machine
 from planning.costs.network import muon_products, network_seconds
 from planning.counting import parameters
@@ -32,8 +33,8 @@ class TrainingWork:
     """A fold to train. `configuration` has the recipe's batch and width, `patch_size` is what is trained on.
 
     `epochs` None leaves the length to `budget_s`. `augment` is "workers" or "device"; `batch_workers` 0 makes batches
-    in the command's own process, as augmentation on the device always does;
-    `validation` is what the final prediction and its evaluation take.
+    in the command's own process, as augmentation on the device always does. `on_the_way_s` are all predictions of whole
+    volumes between epochs, `end` is what comes after the last step.
     """
 
     configuration: Configuration
@@ -50,8 +51,8 @@ class TrainingWork:
     batch_workers: int
     device: str
     augment: str = "workers"
-    validation: tuple[Part, ...] = ()
-    validation_bytes: int = 0
+    on_the_way_s: float = 0.0
+    end: FoldEnd | None = None
 
     @property
     def seen(self) -> Configuration:
@@ -75,23 +76,20 @@ class StepSeconds:
 
 def training_estimate(work: TrainingWork, machine: Machine) -> Estimate:
     """The training, its validations on patches, and the fold's validation at the end."""
-    process = machine.processes["train"]
     step = step_seconds(work, machine)
     epoch_s = work.steps_per_epoch * step.wall_s + _patch_validation_s(work, machine)
-    start = Part("start", process.start_s + (machine.processes["batches"].start_s if work.batch_workers else 0))
-    validation_s = sum(part.wall_s for part in work.validation)
-    whole_s = math.inf if work.epochs is None else start.wall_s + work.epochs * epoch_s + validation_s
-    ends_by_budget = work.budget_s is not None and work.budget_s < whole_s
-    training_s = (
-        (work.budget_s or 0.0) - start.wall_s - validation_s
-        if ends_by_budget
-        else whole_s - (start.wall_s + validation_s)
-    )
-    steps = int(max(training_s, 0.0) / epoch_s * work.steps_per_epoch)
+    start = [Part("start", machine.processes["train"].start_s), Part("start workers", _batches_start_s(work, machine))]
+    end = [] if work.end is None else fold_end_parts(work.end, machine)
+    around_s = sum(part.wall_s for part in [*start, *end])
+    training_s = math.inf if work.epochs is None else work.epochs * epoch_s + work.on_the_way_s
+    if work.budget_s is not None:
+        training_s = min(training_s, max(0.0, work.budget_s - around_s))
+    speeds = _speeds_part(work, training_s, around_s)
+    steps = int(training_s / epoch_s * work.steps_per_epoch)
     weights = SINGLE_BYTES * parameters(work.configuration, work.in_channels, work.num_classes)
     on_device = work.device == "cuda"
     return estimate_of(
-        parts=(start, Part("training", max(training_s, 0.0)), *work.validation),
+        parts=(*start, Part("training", training_s), *end, speeds),
         ram_bytes=training_bytes(work, machine),
         vram_bytes=_device_bytes(work, machine) if on_device else 0,
         disk_bytes=weights * (2 + OPTIMISER_STATES[work.optimiser] + work.averages * _CHECKPOINT_COPIES),
@@ -102,6 +100,22 @@ def training_estimate(work: TrainingWork, machine: Machine) -> Estimate:
         ],
         assumptions=["training runs to its last epoch or its budget, and starts anew"],
     )
+
+
+def _batches_start_s(work: TrainingWork, machine: Machine) -> float:
+    """Processes that make batches start side by side."""
+    if not work.batch_workers:
+        return 0.0
+    turns = math.ceil(work.batch_workers / machine.cores)
+    return machine.processes["server"].start_s + turns * machine.processes["batches"].start_s
+
+
+def _speeds_part(work: TrainingWork, training_s: float, around_s: float) -> Part:
+    """The presets of speed, measured in a share of the training's time and of what a budget leaves."""
+    if work.end is None or not math.isfinite(training_s):
+        return Part("measure speeds", 0.0)
+    left_s = math.inf if work.budget_s is None else work.budget_s - training_s - around_s
+    return Part("measure speeds", speeds_s(work.end, training_s, left_s))
 
 
 def step_seconds(work: TrainingWork, machine: Machine) -> StepSeconds:
@@ -153,21 +167,29 @@ def _patch_validation_s(work: TrainingWork, machine: Machine) -> float:
 
 
 def training_bytes(work: TrainingWork, machine: Machine) -> int:
-    """Main memory of the trainer, of what makes its batches, and of the validation."""
-    resident = machine.processes["train"].resident_bytes
+    """Main memory of the trainer, of what makes its batches, and of what comes after the last step.
+
+    On a CPU the process keeps what it has once had, and takes what the fold's prediction needs out of that.
+    """
     batch = (SINGLE_BYTES + _LABEL_BYTES / work.in_channels) * work.batch_values
     making = _BATCH_COPIES * batch
     if work.augment == "device":
         making = _BATCHES_AHEAD * _READ_SHARE * batch
-    workers = (
-        work.batch_workers * (machine.processes["batches"].private_bytes + making) if work.batch_workers else making
-    )
     waiting = _BATCHES_AHEAD * max(1, work.batch_workers) * batch
-    step = 0 if work.device == "cuda" else _step_bytes(work, SINGLE_BYTES)
-    if work.device == "cuda":
-        return round(resident + max(workers + waiting, work.validation_bytes))
-    # The allocator keeps what training frees, in pieces that the validation's tensors seldom fit.
-    return round(resident + step + workers + waiting + work.validation_bytes)
+    here = waiting + (0 if work.batch_workers else making)
+    if work.device != "cuda":
+        here += _step_bytes(work, SINGLE_BYTES)
+    predicting = 0 if work.end is None else work.end.predicting_bytes
+    main = machine.processes["train"].resident_bytes + round(max(here, predicting))
+    return main + max(_making_bytes(work, machine, making), fold_end_bytes(work.end, machine))
+
+
+def _making_bytes(work: TrainingWork, machine: Machine, making: float) -> int:
+    """The processes that make batches, and what they are started from."""
+    if not work.batch_workers:
+        return 0
+    worker = machine.processes["batches"].private_bytes + making
+    return round(2 * machine.processes["server"].private_bytes + work.batch_workers * worker)
 
 
 def _device_bytes(work: TrainingWork, machine: Machine) -> int:

@@ -3,7 +3,10 @@ from dataclasses import replace
 import pytest
 
 from planning.costs.cases import CaseSize, case_read_s, evaluate_s, examine_s, prepare_s, store_bytes
-from planning.costs.workers import affordable_workers, pool_bytes, pool_s
+from planning.costs.machine import Process
+from planning.costs.workers import PoolMemory, command_memory, pool_s, pool_start_s, start_parts
+
+MEMORY = PoolMemory(alone=1100, main=1000, worker=600, server=20)
 
 CASE = CaseSize(
     name="case",
@@ -58,13 +61,36 @@ def test_a_pool_takes_an_even_share_but_never_less_than_its_longest_item():
 
 
 def test_the_largest_cases_may_meet_in_memory():
-    assert pool_bytes(1000, 600, [10, 30, 20], workers=2) == 1000 + 2 * 600 + 30 + 20
+    assert MEMORY.bytes_with([10, 30, 20], workers=2) == 1000 + 20 + 2 * 600 + 30 + 20
 
 
 def test_one_worker_is_the_command_itself():
-    assert pool_bytes(1000, 600, [10, 30, 20], workers=1) == 1000 + 30
+    assert MEMORY.bytes_with([10, 30, 20], workers=1) == 1100 + 30
+    assert MEMORY.bytes_with([30], workers=4) == 1100 + 30
 
 
-@pytest.mark.parametrize(("limit", "workers"), [(None, 4), (10_000, 4), (2250, 2), (2249, 1), (1030, 1), (1029, 0)])
+@pytest.mark.parametrize(("limit", "workers"), [(None, 4), (10_000, 4), (2270, 2), (2269, 1), (1130, 1), (1129, 0)])
 def test_memory_leaves_as_many_workers_as_fit(limit, workers):
-    assert affordable_workers(1000, 600, [10, 30, 20, 20], 4, limit) == workers
+    assert MEMORY.affordable_workers([10, 30, 20, 20], 4, limit) == workers
+
+
+def test_a_command_holds_less_beside_workers_of_which_the_largest_kind_counts(make_machine):
+    sizes = {"prepare": 90, "prepare by workers": 50, "examining": 20, "preparing": 30, "server": 4}
+    processes = {name: Process(1.0, size, size) for name, size in sizes.items()}
+    held = command_memory("prepare", ("examining", "preparing"), processes)
+    assert held == PoolMemory(alone=90, main=50, worker=30, server=2 * 4)
+
+
+@pytest.mark.parametrize(
+    ("workers", "items", "seconds"),
+    [(1, 9, 0.0), (4, 1, 0.0), (2, 9, 1 + 2 * 1.0), (4, 9, 1 + 2 * 2.0), (4, 3, 1 + 2 * 1.5)],
+)
+def test_workers_of_two_kinds_start_one_after_the_other_and_share_the_cores(make_machine, workers, items, seconds):
+    assert pool_start_s(("examining", "preparing"), workers, items, make_machine()) == seconds
+
+
+def test_a_command_of_its_own_starts_no_workers(make_machine):
+    machine = make_machine(processes={**make_machine().processes, "prepare": Process(3.0, 1, 1)})
+    alone, pooled = (start_parts("prepare", ("preparing",), workers, 5, machine) for workers in (1, 2))
+    assert [part.wall_s for part in alone] == [3.0, 0.0]
+    assert [part.wall_s for part in pooled] == [1.0, 2.0]

@@ -104,14 +104,14 @@ def test_slow_memory_is_seen_where_nothing_is_multiplied(make_configuration, mak
 def test_preparing_two_cases_by_two_workers_takes_as_long_as_one(make_machine):
     one = preparation_estimate([SIZE], 2, 1, make_machine())
     two = preparation_estimate([SIZE] * 2, 2, 2, make_machine())
-    starts = 2 * make_machine().processes["prepare"].start_s
+    starts = 1 + 2 * 1  # what workers are forked from, and one round of each kind of worker
     assert two.wall_s == pytest.approx(one.wall_s + starts)
 
 
 def test_preparing_says_the_workers_that_memory_leaves(make_machine):
-    estimate = preparation_estimate([SIZE] * 4, 2, 4, make_machine(), max_bytes=1000 + 2 * 5600)
+    estimate = preparation_estimate([SIZE] * 4, 2, 4, make_machine(), max_bytes=2200 + 2 * 5600)
     assert ("workers", "2 of 4 asked for") in estimate.settings
-    assert estimate.ram_bytes == 1000 + 2 * 5600
+    assert estimate.ram_bytes == 1000 + 2 * 600 + 2 * 5600
 
 
 def test_preparing_is_not_predicted_where_not_even_one_worker_fits(make_machine):
@@ -211,8 +211,8 @@ def test_short_commands_take_at_least_their_start(make_configuration, make_machi
     machine, work = make_machine(), prediction_work(make_configuration())
     estimates = (
         planning_estimate(machine),
-        networks_estimate(24, machine),
+        networks_estimate(machine),
         export_estimate(work, machine),
         pruning_estimate([work, work], machine),
     )
-    assert all(estimate.wall_s > 1 for estimate in estimates)
+    assert all(estimate.wall_s >= 1 for estimate in estimates)
