@@ -59,7 +59,31 @@ def test_more_channels_than_the_model_has_are_a_problem(tmp_path):
     assert problems[0].found == "2 channels"
 
 
-@pytest.mark.parametrize("names", [("a.nii.gz", "a_0000.nii.gz"), ("a.nii.gz", "a.mha")])
+def test_a_picture_of_the_first_channel_holds_all_channels(tmp_path):
+    _touch(tmp_path, "a_0000.png", "b_0000.tif", "c.jpg", "d_0000.nii.gz")
+    cases, problems = find_images(tmp_path, 3)
+    assert _names(cases) == {"a": ["a_0000.png"], "b": ["b_0000.tif"], "c": ["c.jpg"]}
+    assert [problem.case for problem in problems] == ["d"]
+
+
+def test_pictures_of_single_channels_must_all_be_there(tmp_path):
+    _touch(tmp_path, *(f"a_{channel:04d}.png" for channel in range(3)), "b_0000.png")
+    cases, problems = find_images(tmp_path, 3)
+    assert [case.name for case in cases] == ["a"]
+    assert [problem.found for problem in problems] == ["no channel _0001, _0002"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_with_more_numbers_than_channels_are_cases_of_their_own(tmp_path, channels):
+    _touch(tmp_path, *(f"frame_{number:04d}.png" for number in range(5)))
+    cases, problems = find_images(tmp_path, channels)
+    assert [case.name for case in cases] == [f"frame_{number:04d}" for number in range(5)]
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    "names", [("a.nii.gz", "a_0000.nii.gz"), ("a.nii.gz", "a.mha"), ("a.png", "a.tif"), ("a.jpg", "a.jpeg")]
+)
 def test_two_files_for_one_case_are_a_problem(tmp_path, names):
     _touch(tmp_path, *names)
     cases, problems = find_images(tmp_path, 1)

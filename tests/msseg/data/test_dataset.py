@@ -1,7 +1,12 @@
 from __future__ import annotations
 
-import pytest
+import json
 
+import numpy as np
+import pytest
+from PIL import Image
+
+from msseg.data.checks import check_case, check_dataset_structure
 from msseg.data.dataset import read_dataset
 from msseg.errors import DatasetError
 
@@ -34,6 +39,93 @@ def test_an_nnunet_folder_is_read_as_it_is(nnunet, image_at):
     assert [path.name for path in dataset.training[1].image_paths] == ["b_0000.nii.gz", "b_0001.nii.gz"]
     assert [len(case.image_paths) for case in dataset.test] == [2]
     assert dataset.label_map.values == (0, 1, 2)
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """Writes an nnU-Net folder of pictures a and b; entries of dataset.json can be replaced."""
+
+    def write(ending=".png", channels=("red", "green", "blue"), **entries):
+        folder = tmp_path / "Dataset098_Flat"
+        for room in ("imagesTr", "labelsTr"):
+            (folder / room).mkdir(parents=True, exist_ok=True)
+        picture = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
+        for name in "ab":
+            Image.fromarray(picture if len(channels) == 3 else picture[..., 0]).save(
+                folder / f"imagesTr/{name}_0000{ending}"
+            )
+            Image.fromarray(np.eye(3, 4, dtype=np.uint8)).save(folder / f"labelsTr/{name}{ending}")
+        names = {str(number): name for number, name in enumerate(channels)}
+        description = {"channel_names": names, "labels": {"background": 0, "cell": 1}, "file_ending": ending}
+        (folder / "dataset.json").write_text(json.dumps({**description, **entries}))
+        return folder
+
+    return write
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [("grey",), ("red", "green", "blue")])
+def test_nnunets_pictures_are_read_with_all_channels_in_one_file(flat, ending, channels):
+    dataset = read_dataset(flat(ending, channels))
+    assert [path.name for case in dataset.training for path in case.image_paths] == [
+        f"a_0000{ending}",
+        f"b_0000{ending}",
+    ]
+    checked = check_case(dataset.training[0], len(channels), dataset.label_map)
+    assert checked.report.problems == ()
+    assert checked.image.shape == (len(channels), 1, 3, 4)
+
+
+def test_nnunets_pictures_may_have_a_file_a_channel(flat):
+    folder = flat()
+    for name in "ab":
+        for channel in range(3):
+            Image.fromarray(np.eye(3, 4, channel, np.uint8)).save(folder / f"imagesTr/{name}_{channel:04d}.png")
+    dataset = read_dataset(folder)
+    assert [len(case.image_paths) for case in dataset.training] == [3, 3]
+    assert check_case(dataset.training[0], 3, dataset.label_map).report.problems == ()
+
+
+def test_names_with_another_ending_are_errors_that_name_both_and_strangers_notes(flat):
+    folder = flat()
+    for name in ("imagesTr/a_0000.tif", "imagesTr/a.png", "labelsTr/b.tif", "imagesTr/stranger_0000.jpg"):
+        (folder / name).touch()
+    found = {(p.severity, p.file.rpartition("/")[2], p.found) for p in check_dataset_structure(read_dataset(folder))}
+    assert found == {
+        ("error", "a_0000.tif", "the name of a.png again"),
+        ("error", "a_0000.png", "the name of a.png again"),
+        ("error", "b.tif", "the name of b.png again"),
+        ("note", "stranger_0000.jpg", "a file that does not end in .png"),
+    }
+
+
+def test_numbered_objects_are_declared_with_one_label(flat):
+    dataset = read_dataset(flat(instances=True))
+    assert dataset.instances
+    assert dataset.labels == {"background": 0, "cell": 1}
+    assert len(dataset.class_names) == 4
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"instances": "yes"}, "true or false"),
+        ({"instances": True, "labels": {"background": 0, "a": 1, "b": 2}}, "one label"),
+        ({"pages": "time"}, "one of slices, channels"),
+        ({"pages": "channels", "channel_names": {"0": "grey"}}, "a name for each page's channel"),
+    ],
+)
+def test_malformed_entries_of_pictures_are_refused(flat, entries, message):
+    with pytest.raises(DatasetError, match=message):
+        read_dataset(flat(**entries))
+
+
+def test_a_folder_of_masks_may_be_the_label_of_an_nnunet_case(flat):
+    folder = flat(instances=True)
+    (folder / "labelsTr/a.png").unlink()
+    (folder / "labelsTr/a").mkdir()
+    Image.fromarray(np.eye(3, 4, dtype=np.uint8)).save(folder / "labelsTr/a/1.png")
+    assert read_dataset(folder).training[0].label_path == folder / "labelsTr/a"
 
 
 def test_macos_companions_are_not_images(nnunet):
