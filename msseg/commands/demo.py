@@ -19,9 +19,11 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 0 where every step ran and every test case was evaluated."""
     parser = console.make_parser(
         "msseg_demo",
-        "Write a synthetic data set of CT-like volumes with kidneys and tumours, then plan, train, predict,\n"
-        "evaluate and draw. About five minutes on two CPU cores. Run again, it goes on where it stopped.",
+        "Write a synthetic data set of CT-like volumes with kidneys and tumours, or with --cells of microscopy images\n"
+        "of touching nuclei, then plan, train, predict, evaluate and draw. About five minutes on two CPU cores. Run\n"
+        "again, it goes on where it stopped.",
     )
+    parser.add_argument("--cells", action="store_true", help="nuclei in 2D images, each an object of its own")
     parser.add_argument("--root", default=DEFAULT_ROOT, help=f"folder for everything (default: ./{DEFAULT_ROOT})")
     parser.add_argument(
         "--budget", type=values.duration_s, default=DEFAULT_BUDGET, help=f"training time (default: {DEFAULT_BUDGET})"
@@ -40,13 +42,13 @@ def _run(arguments: argparse.Namespace) -> int:
 def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
     from msseg.pipeline.explain_models import explain_demo
 
-    return explain_demo(machine, arguments.budget, arguments.cases, arguments.workers)
+    return explain_demo(machine, arguments.budget, arguments.cases, arguments.workers, arguments.cells)
 
 
 def _show(arguments: argparse.Namespace) -> int:
     from msseg.evaluation.tables import evaluation_table
     from msseg.interrupts import stop_on_signals
-    from msseg.pipeline.demo import run_demo
+    from msseg.pipeline.demo import DEMOS, run_demo
 
     with stop_on_signals() as stop:
         result = run_demo(
@@ -58,6 +60,7 @@ def _show(arguments: argparse.Namespace) -> int:
             quiet=arguments.quiet,
             stop=stop,
             announce=lambda line: console.say(arguments, line),
+            demo=DEMOS["cells" if arguments.cells else "abdomen"],
         )
     if result.evaluation is None:
         return console.stopped("msseg_demo")

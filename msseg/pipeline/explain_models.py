@@ -30,9 +30,9 @@ if TYPE_CHECKING:  # it loads torch
 
 PathLike = str | os.PathLike[str]
 
-# The demo's volumes: voxels, bytes a voxel, classes and test cases; how much of a file compressing leaves.
-_DEMO_SHAPE, _DEMO_CLASSES, _DEMO_TEST_CASES = (42, 80, 96), 3, 5
-_DEMO_VOXEL_BYTES, _DEMO_COMPRESSED = 2, 0.6
+# The demos' cases: voxels, bytes a voxel, channels and classes; how many are test cases, and what compressing leaves.
+_DEMO_CASES = {False: ((42, 80, 96), 2, 1, 3), True: ((1, 256, 256), 1, 3, 4)}
+_DEMO_TEST_CASES, _DEMO_COMPRESSED = 5, 0.6
 _FOLD = "fold_"
 
 
@@ -93,29 +93,32 @@ def explain_import(model: PathLike, machine: Machine, folds: Sequence[str] | Non
     return import_estimate(list(by_fold.values()), machine)
 
 
-def explain_demo(machine: Machine, budget_s: float, cases: int, workers: int | None = None) -> Estimate:
-    """The whole line on synthetic volumes; training is what its budget says."""
+def explain_demo(
+    machine: Machine, budget_s: float, cases: int, workers: int | None = None, cells: bool = False
+) -> Estimate:
+    """The whole line on synthetic volumes, or images of cells; training is what its budget says."""
     workers = workers or default_workers()
-    size = _demo_case()
+    size, classes = _demo_case(cells)
     pair = PairSize(size.voxels, 2 * size.label_file_bytes, 2 * size.label_bytes)
     written_s = (cases + _DEMO_TEST_CASES) * size.voxels / machine.cases.resample_voxels_per_s
     stages = [
-        ("write volumes", estimate_of([Part("write", written_s)], machine.processes["prepare"].resident_bytes)),
-        ("plan and preprocess", preparation_estimate([size] * cases, _DEMO_CLASSES, workers, machine)),
+        ("write cases", estimate_of([Part("write", written_s)], machine.processes["prepare"].resident_bytes)),
+        ("plan and preprocess", preparation_estimate([size] * cases, classes, workers, machine)),
         ("train", estimate_of([Part("train", budget_s)], machine.processes["train"].resident_bytes)),
-        ("evaluate", evaluation_estimate([pair] * _DEMO_TEST_CASES, _DEMO_CLASSES - 1, workers, machine)),
+        ("evaluate", evaluation_estimate([pair] * _DEMO_TEST_CASES, classes - 1, workers, machine)),
     ]
     whole = in_sequence([(name, estimate) for name, estimate in stages if estimate is not None])
-    return replace(whole, assumptions=("predicting five volumes is a matter of seconds",))
+    return replace(whole, assumptions=("predicting five cases is a matter of seconds",))
 
 
-def _demo_case() -> CaseSize:
-    voxels = _DEMO_SHAPE[0] * _DEMO_SHAPE[1] * _DEMO_SHAPE[2]
-    image = _DEMO_VOXEL_BYTES * voxels
-    memory = preparation_bytes(_DEMO_SHAPE, 1, True, _DEMO_SHAPE)
-    return CaseSize(
-        "demo", _DEMO_SHAPE, 1, round(_DEMO_COMPRESSED * image), image, voxels // 50, voxels, _DEMO_SHAPE, memory
-    )
+def _demo_case(cells: bool) -> tuple[CaseSize, int]:
+    """The size of one case of the demo, and the number of its classes."""
+    shape, voxel_bytes, channels, classes = _DEMO_CASES[cells]
+    voxels = shape[0] * shape[1] * shape[2]
+    image = voxel_bytes * voxels * channels
+    memory = preparation_bytes(shape, channels, True, shape)
+    file_bytes, label_file_bytes = round(_DEMO_COMPRESSED * image), voxels // 50
+    return CaseSize("demo", shape, channels, file_bytes, image, label_file_bytes, voxels, shape, memory), classes
 
 
 def _work(header: ModelHeader, cases: Sequence[Case], views: Views, device: str) -> PredictionWork:
