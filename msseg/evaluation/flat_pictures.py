@@ -29,13 +29,7 @@ _HALO = 1.3
 _SKY, _ORANGE, _VERMILLION, _YELLOW = "#56c1f5", "#f0a01e", "#ff5a1f", "#f7e94a"
 _PURPLE, _GREEN, _PALE = "#ff8fd0", "#19c796", "#ffffff"
 _LABEL_COLOURS = (_SKY, _ORANGE, _GREEN, _YELLOW, _PURPLE, _VERMILLION)
-_TITLES = {
-    FOUND: "found: reference",
-    MISSED: "missed",
-    FALSE: "false",
-    MERGED: "merged",
-    SPLIT: "split (dashed: prediction)",
-}
+_TITLES = {FOUND: "found: reference", MISSED: "missed", FALSE: "false", MERGED: "merged", SPLIT: "split"}
 _SOLID, _DASHED = "solid", (0, (3.2, 1.6))
 
 
@@ -270,6 +264,8 @@ def _draw_legend(figure: Figure, layers: Iterable[_Layer]) -> None:
         Line2D([], [], color=layer.colour, linewidth=layer.width + 0.5, linestyle=layer.style, label=layer.title)
         for layer in reversed(entries.values())
     ]
+    if any(layer.style is _DASHED for layer in entries.values()):
+        handles.append(Line2D([], [], color=_TEXT, linestyle=_DASHED, label="dashed: prediction"))
     figure.legend(
         handles=handles,
         loc="lower center",
