@@ -89,6 +89,7 @@ DEFAULT_NORMALISATION: Final = "zscore"
 # Channels of these names, all three, are a colour image: each loses its own mean, but all are divided by one deviation,
 # so that what is more red than green stays so. Rule of this project.
 COLOUR_CHANNELS: Final = ("red", "green", "blue")
+# The scheme that these channels get. Rule of this project.
 COLOUR_NORMALISATION: Final = "colour"
 # Schemes that can leave the voxels outside the nonzero mask untouched. nnU-Net, default_normalization_schemes.py.
 MASKABLE_NORMALISATIONS: Final = ("zscore",)

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 
 import pytest
 
+from planning.counting import parameters
 from planning.errors import PlanError
 from planning.memory import feature_voxels, training_bytes
 from planning.networks import NETWORKS, network_row
@@ -12,6 +13,7 @@ from planning.plan import Configuration, plan_to_json
 from planning.planner import Budget, make_plan
 from planning.rules import GIGABYTE
 from planning.sizing import patch_batch
+from planning.training_memory import step_memory
 
 
 def test_mss_unet_has_the_authors_six_levels_and_plane(kits_like):
@@ -196,3 +198,46 @@ def test_the_axes_reason_names_the_coarsest_only_where_there_is_one(kits_like):
     assert because["axis_order"] == "all axes have the same spacing (1 mm), so they keep their order"
     because = {reason.subject: reason.because for reason in make_plan(kits_like).reasons}
     assert "axis 0 has the coarsest spacing (3 mm)" in because["axis_order"]
+
+
+def test_2_5d_is_planned_where_it_is_asked_for_as_2d_with_a_slice_on_either_side(kits_like):
+    plan = make_plan(kits_like, Budget(configuration="2.5d"))
+    assert (list(plan.configurations), plan.default_configuration) == (["3d", "2d", "2.5d"], "2.5d")
+    flat, stacked = plan.configurations["2d"], plan.configurations["2.5d"]
+    assert stacked == replace(flat, name="2.5d", neighbour_slices=1)
+    assert (flat.input_channels(2), stacked.input_channels(2)) == (2, 6)
+    because = {reason.subject: reason for reason in plan.reasons}
+    assert because["default_configuration"].source == "the user"
+    assert because["configurations.2.5d.neighbour_slices"].decision == "1 on either side"
+
+
+def test_a_configuration_asked_for_is_the_default_and_the_rules_word_is_kept(kits_like):
+    plan = make_plan(kits_like, Budget(configuration="2d"))
+    assert plan.default_configuration == "2d"
+    reason = next(reason for reason in plan.reasons if reason.subject == "default_configuration")
+    assert reason.because.startswith("it was asked for; the rules would take 3d")
+    assert "2.5d" not in plan.configurations
+
+
+@pytest.mark.parametrize(
+    ("shape", "budget", "message"),
+    [
+        ((1, 256, 256), Budget(configuration="2.5d"), "found '2.5d', expected 2d, as the images are single slices"),
+        ((40, 256, 256), Budget(configuration="4d"), "found '4d', expected one of 3d, 2d, 2.5d"),
+        (
+            (40, 256, 256),
+            Budget(network="unet", options={"encoder": "vgg16"}, configuration="3d"),
+            "found '3d', expected 2d or 2.5d, as the encoder is one of 2D images",
+        ),
+    ],
+)
+def test_a_configuration_that_the_images_do_not_allow_is_refused(make_fingerprint, shape, budget, message):
+    with pytest.raises(PlanError, match=message):
+        make_plan(make_fingerprint([(shape, (1.0, 1.0, 1.0), 9)]), budget)
+
+
+def test_neighbours_cost_parameters_and_memory_of_the_first_convolution_alone(kits_like):
+    plan = make_plan(kits_like, Budget(configuration="2.5d"))
+    flat, stacked = plan.configurations["2d"], plan.configurations["2.5d"]
+    assert parameters(stacked, 1, 3) - parameters(flat, 1, 3) == 2 * 9 * flat.features[0]
+    assert step_memory(stacked, 1, 3).peak > step_memory(flat, 1, 3).peak
