@@ -178,3 +178,35 @@ def test_a_data_set_with_test_images_only_has_nothing_to_train_on(decathlon):
     folder = decathlon(training=[], numTraining=0, test=["imagesTr/a.nii.gz"])
     found = [problem.found for problem in check_dataset_structure(read_dataset(folder))]
     assert "no training cases" in found
+
+
+def _pictures(folder, spacings_mm):
+    """The reports of pictures with these sizes of a pixel, None without."""
+    reports = []
+    for number, spacing_mm in enumerate(spacings_mm):
+        path = folder / f"p{number}.tif"
+        spacing = (spacing_mm or 1.0,) * 3
+        picture = np.arange(20, dtype=np.uint8).reshape(1, 1, 4, 5) + np.uint8(number)
+        write_image(path, picture, Geometry((1, 4, 5), spacing, has_spacing=spacing_mm is not None))
+        reports.append(check_case(Case(path.stem, (path,)), 1, LABELS).report)
+    return reports
+
+
+def test_images_without_a_spacing_are_noted_once_for_all(tmp_path):
+    (problem,) = check_across_cases(_pictures(tmp_path, [None, None]))
+    assert (problem.severity, problem.found) == ("note", "2 images without a spacing")
+    assert check_across_cases(_pictures(tmp_path, [5e-4, 5e-4])) == []
+
+
+def test_images_of_which_some_have_a_spacing_are_noted_as_taken_pixel_by_pixel(tmp_path):
+    (problem,) = check_across_cases(_pictures(tmp_path, [5e-4, None]))
+    assert problem.found == "1 of 2 images without a spacing, the first p1.tif"
+    assert "pixel by pixel" in problem.remedy
+
+
+def test_a_mask_of_another_size_than_its_picture_names_both_in_pixels(tmp_path):
+    for name, width in (("image", 5), ("mask", 6)):
+        write_label(tmp_path / f"{name}.png", np.ones((1, 4, width), np.uint8), Geometry((1, 4, width), (1.0,) * 3))
+    case = Case("a", (tmp_path / "image.png",), tmp_path / "mask.png")
+    (problem,) = _errors(check_case(case, 1, LABELS))
+    assert (problem.found, problem.expected) == ("shape 6 x 4 pixels (x, y)", "5 x 4 as in image.png")

@@ -44,3 +44,11 @@ def test_grids_of_different_shape_have_no_distance():
 
 def test_a_geometry_survives_the_way_to_a_worker_process():
     assert pickle.loads(pickle.dumps(GRID)) == GRID  # noqa: S301
+
+
+def test_a_grid_without_spacing_is_no_distance_from_any_of_its_shape():
+    elsewhere = dataclasses.replace(GRID, origin_mm=(9.0, 9.0, 9.0), spacing_mm=(5.0, 5.0, 5.0))
+    unknown = dataclasses.replace(GRID, has_spacing=False)
+    assert grid_distance_mm(elsewhere, unknown) == grid_distance_mm(unknown, elsewhere) == 0.0
+    assert grid_distance_mm(elsewhere, GRID) > 0
+    assert (unknown.known_spacing_mm, GRID.known_spacing_mm) == (None, GRID.spacing_mm)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,19 @@ def test_the_torso_ct_keeps_every_structure(test_data: Path, make_plan: PlanMake
     before, after = np.bincount(label.ravel()) * 27, np.bincount(prepared.label.ravel()) * 2.5**3
     large = before > 20_000
     assert abs(after[large] / before[large] - 1).max() < 0.1
+
+
+def test_an_image_without_spacing_is_taken_to_be_as_fine_as_those_trained_on(make_plan: PlanMaker) -> None:
+    image = np.random.default_rng(0).normal(100, 10, (1, 1, 10, 12)).astype(np.float32)
+    plan = make_plan(spacing_mm=(0.25, 0.5))
+    prepared = preprocess_case(image, None, None, plan, plan.configurations[plan.default_configuration])
+    assert prepared.image.shape == (1, 1, 10, 12)
+    assert prepared.spacing_before_mm == (0.5, 0.25, 0.5)
+
+
+def test_a_plan_in_pixels_takes_no_notice_of_a_files_spacing(make_plan: PlanMaker) -> None:
+    image = np.random.default_rng(0).normal(100, 10, (1, 1, 10, 12)).astype(np.float32)
+    plan = replace(make_plan(spacing_mm=(1.0, 1.0)), has_spacing=False)
+    prepared = preprocess_case(image, None, (0.0005,) * 3, plan, plan.configurations[plan.default_configuration])
+    assert prepared.image.shape == (1, 1, 10, 12)
+    assert prepared.spacing_before_mm == (1.0, 1.0, 1.0)
