@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -166,6 +167,17 @@ STAGES: dict[str, Callable[[Contract, Machine], tuple[Estimate, Taken]]] = {
 }
 
 
+def median_run(
+    stage: Callable[[Contract, Machine], tuple[Estimate, Taken]], contract: Contract, machine: Machine, repeats: int
+) -> tuple[Estimate, Taken]:
+    """The prediction, and the median of each figure over the runs."""
+    runs = [stage(contract, machine) for _ in range(repeats)]
+    wall_s, cpu_s, peak = (
+        statistics.median(getattr(taken, name) for _, taken in runs) for name in ("wall_s", "cpu_s", "peak_bytes")
+    )
+    return runs[0][0], Taken(wall_s, cpu_s, round(peak))
+
+
 def _links(contract: Contract) -> Path:
     """A folder with the first images of the data set."""
     folder = contract.work / "images"
@@ -217,6 +229,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("contract"), help="folder for all that is written")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each stage, of which the median counts")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
@@ -231,7 +244,7 @@ def main() -> None:
     machine = measured_machine()
     print(f"{'stage':<10} {'predicted':>10} {'real':>10} {'ratio':>6}   {'predicted':>10} {'real':>10} {'ratio':>6}")
     for stage in arguments.stages:
-        estimate, taken = STAGES[stage](contract, machine)
+        estimate, taken = median_run(STAGES[stage], contract, machine, arguments.repeats)
         real_s = taken.cpu_s if arguments.clock == "cpu" else taken.wall_s
         print(
             f"{stage:<10} {estimate.wall_s:8.2f} s {real_s:8.2f} s {estimate.wall_s / real_s:6.2f}   "

@@ -68,7 +68,7 @@ def place(tmp_path_factory, make_machine):
     labels = {"background": 0, "block": 1}
     write_json(folder / TASK / "dataset.json", {"channel_names": {"0": "CT"}, "labels": labels, "file_ending": ".nii"})
     processes = {
-        "prepare": Process(1.0, 90_000_000, 60_000_000),
+        "prepare": Process(1.0, 120_000_000, 60_000_000),
         "evaluate": Process(1.0, 130_000_000, 80_000_000),
         "prepare by workers": Process(1.0, 80_000_000, 50_000_000),
         "evaluate by workers": Process(1.0, 110_000_000, 70_000_000),
@@ -95,6 +95,18 @@ def test_preprocessing_stays_within_its_limit_with_fewer_workers(hard_limit, pla
     assert code == 0, said
     assert "3 cases preprocessed" in said
     assert "1 workers" in said
+    assert 0 < peak <= limit
+
+
+def test_preprocessing_takes_thinner_slabs_where_not_even_one_worker_fits(hard_limit, place):
+    limit = 142_000_000  # 120 MB and a case: 25 MB whole or by usual slabs, 20 MB by the thinnest
+    arguments = [place / TASK, "--root", place / "thin", "--workers", 3, "--memory", "200MB", "--network", "plain_unet"]
+    code, said, _ = limited("plan_and_preprocess", limit, *arguments, "--max-ram", f"{limit}B", "--explain")
+    assert code == 0, said
+    assert "workers 1 of 3 asked for; slabs the thinnest" in said
+    code, said, peak = limited("plan_and_preprocess", limit, *arguments, "--max-ram", f"{limit}B", "-v")
+    assert code == 0, said
+    assert "3 cases preprocessed" in said
     assert 0 < peak <= limit
 
 
@@ -133,3 +145,36 @@ def test_prediction_stays_within_its_limit(hard_limit, place, make_plan, make_co
     assert code == 0, said
     assert 0 < peak <= limit
     assert read_label(place / "out/block_0.nii")[0].shape == SHAPE
+
+
+@pytest.fixture(scope="module")
+def prepared(hard_limit, place):
+    """The root of the data set's plan and prepared cases."""
+    arguments = [place / TASK, "--root", place / "trained", "--workers", 1, "--memory", "200MB"]
+    code, said, _ = limited("plan_and_preprocess", 10**9, *arguments, "--network", "plain_unet")
+    assert code == 0, said
+    return place / "trained"
+
+
+def training(root, limit):
+    """What training two steps of a narrow network within `limit` bytes takes as arguments."""
+    changes = ("steps_per_epoch=2", "validation_batches=1", "batch_size=1", "base_features=4")
+    length = ["--recipe", "nnunet", "--epochs", 1, *(word for change in changes for word in ("--set", change))]
+    return [TASK, 0, "--root", root, "--device", "cpu", "--workers", 2, *length, "--max-ram", f"{limit}B"]
+
+
+def test_training_stays_within_its_limit_with_its_validation(prepared):
+    limit = 1_100_000_000
+    code, said, peak = limited("train", limit, *training(prepared, limit))
+    assert code == 0, said
+    assert "trained (epochs, 2 steps)" in said
+    assert "Validation on" in said
+    assert 0 < peak <= limit
+
+
+def test_training_is_refused_before_it_starts_where_a_step_does_not_fit(prepared):
+    code, said, _ = limited("train", 10**9, *training(prepared, 500_000_000), "--restart")
+    assert code == 1
+    assert "training needs at least" in said
+    assert "Plan with a smaller --memory, or give more" in said
+    assert "epoch 0" not in said

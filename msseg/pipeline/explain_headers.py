@@ -17,6 +17,7 @@ from msseg.data.image import image_ending, read_geometry
 from msseg.errors import DatasetError
 from msseg.preprocessing.memory import preparation_bytes as bytes_by_slabs
 from msseg.preprocessing.resample import resampled_shape
+from msseg.preprocessing.slabwise import CHUNK_VOXELS
 from planning.costs.cases import CaseSize
 from planning.plan import Configuration
 from planning.spacing import axis_order, median_new_shape, reorder, target_spacing
@@ -102,9 +103,15 @@ def _shape_at(spacing_mm: Sequence[float], order: Sequence[int]) -> NewShape:
     return shape
 
 
-def preparation_bytes(shape: Sequence[int], channels: int, has_label: bool, new_shape: Sequence[int]) -> int:
+def preparation_bytes(
+    shape: Sequence[int],
+    channels: int,
+    has_label: bool,
+    new_shape: Sequence[int],
+    chunk_voxels: int = CHUNK_VOXELS,
+) -> int:
     """The most memory that preparing one case takes, by slabs; of a small case no more than all of it at once."""
     voxels, new_voxels = math.prod(shape), math.prod(new_shape)
     values = _SINGLE_BYTES * channels * (2 * voxels + new_voxels) + _SINGLE_BYTES * max(voxels, new_voxels)
     whole = values + (2 * (voxels + new_voxels) + _SINGLE_BYTES * voxels if has_label else 0)
-    return min(whole, bytes_by_slabs(shape, channels, has_label, new_shape))
+    return min(whole, bytes_by_slabs(shape, channels, has_label, new_shape, chunk_voxels))

@@ -23,6 +23,7 @@ from msseg.pipeline.splits import ensure_splits
 from msseg.preprocessing.decoded import Decoded, decoded_cases
 from msseg.preprocessing.examine import Examination, examine_dataset, fingerprint_of
 from msseg.preprocessing.pipeline import Preparation, preprocess_dataset
+from msseg.preprocessing.slabwise import CHUNK_VOXELS, chunks_of
 from msseg.progress import progress
 from planning.fingerprint import Fingerprint, fingerprint_to_json
 from planning.json_fields import as_json
@@ -112,9 +113,11 @@ def plan_and_preprocess(
     place = find_task(os.fspath(task), project_root(root))
     _refuse_namesake(place)
     dataset = read_dataset(place.raw, place.preprocessed)
-    workers = workers if max_ram is None else _affordable(place, dataset, workers, max_ram)
+    chunk_voxels = CHUNK_VOXELS
+    if max_ram is not None:
+        workers, chunk_voxels = _affordable(place, dataset, workers, max_ram)
     _LOG.debug("%s: %d cases, %d workers; results in %s", place.raw, len(dataset.training), workers, place.preprocessed)
-    with _decoded(place, dataset, options) as decoded:
+    with _decoded(place, dataset, options) as decoded, chunks_of(chunk_voxels):
         return _stages(place, dataset, options, workers, executor, quiet, decoded)
 
 
@@ -162,11 +165,13 @@ def _stages(
     return PlanningReport(place, examination, skipped, plan, prepared)
 
 
-def _affordable(place: Task, dataset: Dataset, workers: int, max_ram: int) -> int:
+def _affordable(place: Task, dataset: Dataset, workers: int, max_ram: int) -> tuple[int, int]:
+    """Workers, and voxels that each resamples at a time."""
     from msseg.machine import measured_machine
-    from msseg.pipeline.explain_planning import preparing_workers
+    from msseg.pipeline.explain_planning import preparing_limits
 
-    return preparing_workers(place, dataset, measured_machine(), workers, max_ram)
+    limits = preparing_limits(place, dataset, measured_machine(), workers, max_ram)
+    return limits.workers, limits.chunk_voxels
 
 
 def load_plan(task: Task) -> Plan:

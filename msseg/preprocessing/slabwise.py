@@ -1,18 +1,33 @@
 """One channel on another grid, slab by slab along its first axis.
 
-Beside input and output there are never more than a few slabs. Their extent follows from the shapes alone, so that the
-result does not depend on how much memory there is. Values are resampled as differences to the background: what is 0
-stays 0 to the bit under any weights, so that a constant background comes out as exactly that constant.
+Beside input and output there are never more than a few slabs. Their extent follows from the shapes alone, unless
+a limit of memory asks for thinner ones: results then differ by rounding alone. Values are resampled as differences to
+the background: what is 0 stays 0 to the bit under any weights, so that a constant background comes out as exactly that
+constant.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
 
 CHUNK_VOXELS = 1 << 20  # 4 MB of slices resampled at a time: what one axis leaves is in the cache for the next
+LEAST_CHUNK_VOXELS = 1 << 16
+_chunk_voxels: ContextVar[int] = ContextVar("chunk voxels", default=CHUNK_VOXELS)
+
+
+@contextlib.contextmanager
+def chunks_of(voxels: int) -> Iterator[None]:
+    """Within it, and in this process alone, so many voxels are resampled at a time, but never less than a slice."""
+    token = _chunk_voxels.set(voxels)
+    try:
+        yield
+    finally:
+        _chunk_voxels.reset(token)
 
 
 @dataclass(frozen=True)
@@ -155,6 +170,6 @@ def _finished(part: np.ndarray, values: _Values) -> np.ndarray:
 
 
 def _chunks(count: int, slice_voxels: int) -> Iterator[slice]:
-    thickness = max(1, CHUNK_VOXELS // max(1, slice_voxels))
+    thickness = max(1, _chunk_voxels.get() // max(1, slice_voxels))
     for start in range(0, count, thickness):
         yield slice(start, min(start + thickness, count))

@@ -24,8 +24,9 @@ def pool_start_s(kinds: Sequence[str], workers: int, items: int, machine: Machin
     """Until pools of workers, one kind after the other, have loaded what they need; 0 where nothing is pooled."""
     if not is_pooled(workers, items):
         return 0.0
+    processes = machine.processes
     turns = min(workers, items) / pool_speed(workers, machine.cores, items)
-    return machine.processes[_SERVER].start_s + turns * sum(machine.processes[kind].start_s for kind in kinds)
+    return _SERVERS * processes[_SERVER].start_s + turns * sum(processes[kind].start_s for kind in kinds)
 
 
 @dataclass(frozen=True)

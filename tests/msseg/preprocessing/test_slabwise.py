@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msseg.preprocessing import slabwise
 from msseg.preprocessing.resample import resample_image
+from msseg.preprocessing.slabwise import chunks_of
 
 REACH = 16
 
@@ -42,13 +42,12 @@ def test_every_channel_has_its_own_background() -> None:
 
 
 @pytest.mark.parametrize("new_shape", [(70, 51, 47), (41, 50, 60), (60, 50, 40), (61, 44, 50)])
-def test_chunks_of_one_slice_give_what_the_whole_gives(
-    monkeypatch: pytest.MonkeyPatch, new_shape: tuple[int, ...]
-) -> None:
+def test_chunks_of_one_slice_give_what_the_whole_gives(new_shape: tuple[int, ...]) -> None:
     image = np.random.default_rng(1).normal(size=(1, 60, 44, 50)).astype(np.float32)
     whole = resample_image(image, new_shape, 3)
-    monkeypatch.setattr(slabwise, "CHUNK_VOXELS", 1)
-    np.testing.assert_allclose(resample_image(image, new_shape, 3), whole, atol=1e-5)
+    with chunks_of(1):
+        np.testing.assert_allclose(resample_image(image, new_shape, 3), whole, atol=1e-5)
+    np.testing.assert_array_equal(resample_image(image, new_shape, 3), whole)
 
 
 def test_the_layout_in_memory_does_not_matter() -> None:

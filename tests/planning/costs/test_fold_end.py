@@ -21,7 +21,7 @@ def test_workers_of_both_pools_are_started_and_what_they_come_from_once(make_mac
     assert parts["validation: predict"] == 40
     looking_s = 10 * 3 * 1000 / 1e6 / 2
     assert parts["validation: choose postprocessing"] == pytest.approx(1 + looking_s)
-    assert parts["validation: evaluate"] > 2
+    assert parts["validation: evaluate"] > 3
 
 
 def test_one_worker_starts_no_other_and_takes_no_memory_beside(make_machine):

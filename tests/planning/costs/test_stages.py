@@ -104,7 +104,7 @@ def test_slow_memory_is_seen_where_nothing_is_multiplied(make_configuration, mak
 def test_preparing_two_cases_by_two_workers_takes_as_long_as_one(make_machine):
     one = preparation_estimate([SIZE], 2, 1, make_machine())
     two = preparation_estimate([SIZE] * 2, 2, 2, make_machine())
-    starts = 1 + 2 * 1  # what workers are forked from, and one round of each kind of worker
+    starts = 2 + 2 * 1  # what workers are forked from, and one round of each kind of worker
     assert two.wall_s == pytest.approx(one.wall_s + starts)
 
 
