@@ -107,14 +107,16 @@ def _renumbered(path: Path, ids: np.ndarray, ending: str) -> np.ndarray:
     """Object numbers 1 … N without gaps, uint16 where they fit."""
     if ids.min() < 0:
         raise FileError(path, f"the value {ids.min()}", "object numbers from 0 on", "Export the mask again.")
-    numbers, position = np.unique(ids, return_inverse=True)
-    new = position.reshape(ids.shape) + (numbers[0] != 0)
-    if new.max() <= _MOST_OBJECTS_IN_PNG:
-        return new.astype(np.uint16)
-    if ending == ".png":
-        found = f"{new.max()} objects"
+    numbers = np.unique(ids)
+    numbers = numbers[numbers != 0]
+    if ending == ".png" and len(numbers) > _MOST_OBJECTS_IN_PNG:
+        found = f"{len(numbers)} objects"
         raise FileError(path, found, f"at most {_MOST_OBJECTS_IN_PNG}, which a PNG can number", "Cut the image.")
-    return new.astype(np.int32)
+    new = np.zeros(ids.shape, np.uint16 if len(numbers) <= _MOST_OBJECTS_IN_PNG else np.int32)
+    for old_row, new_row in zip(ids.reshape(-1, ids.shape[-1]), new.reshape(-1, ids.shape[-1]), strict=True):
+        new_row[...] = np.searchsorted(numbers, old_row) + 1
+        new_row[old_row == 0] = 0
+    return new
 
 
 def _refuse_undeclared(path: Path, label: np.ndarray, labels: dict[str, int]) -> None:

@@ -31,10 +31,10 @@ def encode(mask_yx: np.ndarray) -> np.ndarray:
 
 def encode_objects(ids_yx: np.ndarray) -> dict[int, np.ndarray]:
     """The runs (n, 2) of every object by its number, ascending; 0 is the background."""
-    values = np.asarray(ids_yx).T.reshape(-1).astype(np.int64)
+    values = np.asarray(ids_yx).T.reshape(-1)
     if values.size == 0:
         return {}
-    first = np.concatenate([[0], np.flatnonzero(np.diff(values)) + 1])
+    first = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
     runs = np.stack([first + 1, np.diff(np.append(first, values.size))], axis=1)
     owner = values[first]
     order = np.argsort(owner, kind="stable")

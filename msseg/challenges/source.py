@@ -116,7 +116,8 @@ def read_source_label(source: Source, shape: tuple[int, int, int]) -> tuple[np.n
 
 def number_kind(image: np.ndarray) -> Kind:
     """The smallest type that holds the numbers of an image without a loss."""
-    if image.min() < 0 or image.max() > np.iinfo(np.uint16).max or (image != np.rint(image)).any():
+    planes = image.reshape(-1, *image.shape[-2:])  # so that no copy is ever of the whole image
+    if image.min() < 0 or image.max() > np.iinfo(np.uint16).max or any((p != np.rint(p)).any() for p in planes):
         return "float32"
     return "uint8" if image.max() <= np.iinfo(np.uint8).max else "uint16"
 
