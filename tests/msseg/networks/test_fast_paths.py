@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from msseg.networks import norm_activation, unfolded
 from msseg.networks.blocks import BlockShape, plain_block
 from msseg.networks.build import build_network
-from msseg.networks.channels_last import serves
+from msseg.networks.channels_last import channels_last, serves
 from msseg.networks.convolutions import (
     Convolution2d,
     Convolution3d,
@@ -17,6 +18,7 @@ from msseg.networks.convolutions import (
 )
 from msseg.networks.norm_activation import InstanceNormActivation
 from msseg.networks.units import UnitShape
+from msseg.networks.winograd import tile_length
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -38,13 +40,18 @@ def assert_same(ours: nn.Module, reference: nn.Module, x: torch.Tensor) -> None:
         torch.testing.assert_close(mine, its, rtol=0, atol=1e-9 * its.abs().max().item())
 
 
-@pytest.mark.parametrize("depth", [3, 4, 5, 6, 7, 8, 13])
+def test_tiles_take_the_fewest_products_for_a_depth() -> None:
+    assert [tile_length(depth) for depth in (4, 5, 6, 8, 10, 12, 20, 40)] == [4, 5, 6, 4, 5, 6, 5, 5]
+
+
+@pytest.mark.parametrize("depth", [3, 4, 5, 6, 7, 8, 12, 13])
 def test_winograd_convolution_equals_the_direct_one_at_any_depth(depth: int) -> None:
     assert_same(Convolution3d(8, 9, 3, padding=1), nn.Conv3d(8, 9, 3, padding=1), random(2, 8, depth, 3, 5))
 
 
-def test_winograd_convolution_keeps_single_precision() -> None:
-    x = random(1, 32, 12, 6, 6)
+@pytest.mark.parametrize("depth", [8, 10, 12])
+def test_winograd_convolution_keeps_single_precision(depth: int) -> None:
+    x = random(1, 32, depth, 6, 6)
     ours = Convolution3d(32, 32, 3, padding=1)
     exact = torch.nn.functional.conv3d(x, ours.weight.double(), ours.bias.double(), padding=1)
     assert (ours(x.float()) - exact).abs().max() < 1e-5 * exact.abs().max()
@@ -119,6 +126,37 @@ def test_norm_keeps_its_digits_where_the_mean_is_far_from_zero() -> None:
     x = random(1, 2, 40, 40, 40) + 1000
     exact = torch.nn.functional.leaky_relu(torch.nn.functional.instance_norm(x, eps=1e-5), 0.01)
     assert (InstanceNormActivation(2, 0.01)(x.float()) - exact).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(("channels", "stride"), [(1, 1), (1, (1, 2, 2)), (6, 2), (6, (2, 1, 3))])
+@pytest.mark.parametrize("bias", [True, False])
+def test_without_gradients_a_single_small_sample_is_unfolded(
+    monkeypatch: pytest.MonkeyPatch, channels: int, stride: int, bias: bool
+) -> None:
+    monkeypatch.setattr(unfolded, "_VALUES_AT_ONCE", 1)  # row by row
+    convolution = Convolution3d(channels, 7, (3, 1, 3), stride, (1, 0, 1), bias=bias).double()
+    x = random(1, channels, 6, 7, 5)
+    with torch.no_grad():
+        ours = convolution(x)
+    torch.testing.assert_close(ours, nn.Conv3d.forward(convolution, x).detach(), rtol=0, atol=1e-12)
+    assert ours.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.01, 1.0])
+def test_norm_without_gradients_gives_the_same_in_its_inputs_memory(
+    monkeypatch: pytest.MonkeyPatch, slope: float
+) -> None:
+    monkeypatch.setattr(norm_activation, "_SQUARES_AT_ONCE", 100)
+    norm = InstanceNormActivation(4, slope).double()
+    norm.weight.data, norm.bias.data = random(4), random(4, seed=1)
+    x = channels_last(random(2, 4, 3, 5, 6) + 3)
+    expected, kept = norm(x).detach(), x.clone()
+    with torch.no_grad():
+        assert torch.equal(norm(x), expected) and torch.equal(x, kept)
+        norm.overwrites = True
+        ours = norm(x)
+    assert ours.data_ptr() == x.data_ptr()
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
 
 
 def test_fast_paths_stand_aside_for_autocast_and_half_precision() -> None:
