@@ -87,6 +87,7 @@ def _convert(listing: Listing, destination: Path, options: ConversionOptions) ->
     keys = {source: value_hash([key, repr(form)]) for source, (_, key) in seen.items()}
     left = [source for source in seen if not journal.is_done(_key_name(source), keys[source])]
     if left:
+        journal.begin()
         (destination / DESCRIPTION).unlink(missing_ok=True)
     failed = _write(CaseWriter(destination, form), left, keys, journal, options)
     done = [source for source in seen if journal.is_done(_key_name(source), keys[source])]

@@ -34,10 +34,14 @@ class Journal:
         entry = self.entries.get(source)
         return entry is not None and entry.key == key and all((self.folder / file).exists() for file in entry.files)
 
+    def begin(self) -> None:
+        """Claim the folder, so that what a run leaves that is killed before its first entry is known as its own."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / JOURNAL).touch()
+
     def add(self, source: str, entry: Entry) -> None:
         """Set down that a source is converted."""
         self.entries[source] = entry
-        self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / JOURNAL).open("a", encoding="utf-8") as stream:
             # The line break comes first, so that a line that was cut off does not spoil the next.
             stream.write("\n" + json.dumps({"source": source, **asdict(entry)}))

@@ -82,6 +82,17 @@ def test_a_conversion_that_broke_off_leaves_no_description_and_goes_on(pictures,
     assert (tmp_path / "set/dataset.json").exists()
 
 
+def test_a_conversion_that_broke_off_before_its_first_case_was_done_goes_on(pictures, tmp_path, monkeypatch):
+    def fail(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("msseg.challenges.case_writer.write_label", fail)
+        convert(FOLDER, pictures, tmp_path / "set", ConversionOptions())
+    assert list((tmp_path / "set/imagesTr").iterdir())
+    assert counts(convert(FOLDER, pictures, tmp_path / "set", ConversionOptions())) == (3, 0, True)
+
+
 def test_a_journal_that_was_cut_off_costs_its_last_case_only(pictures, tmp_path):
     convert(FOLDER, pictures, tmp_path / "set", ConversionOptions())
     journal = tmp_path / "set" / JOURNAL
