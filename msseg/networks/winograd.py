@@ -2,7 +2,7 @@
 
 m output slices of a 3-tap filter take m + 2 products in place of 3m (Winograd 1980; Lavin and Gray 2016); m is 4 to 6,
 whichever needs the fewest products for the depth. The transforms are small matrix products along z on tensors with
-innermost channels, and the 2D convolutions are PyTorch's. Rounding error is about 2e-6 of the largest output.
+innermost channels, and the 2D convolutions are PyTorch's. Rounding errors are 2e-6 to 5e-6 of the largest output.
 """
 
 from __future__ import annotations
