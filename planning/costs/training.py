@@ -134,7 +134,8 @@ def step_seconds(work: TrainingWork, machine: Machine) -> StepSeconds:
         return _on_graphics_card(work, machine, arithmetic, network_s)
     rates = machine.cases
     by_name = rates.torch_augmented_values_per_s if work.augment == "device" else rates.augmented_values_per_s
-    batch_s = work.batch_values / by_name[work.augmentation]
+    # A row younger than the profile counts as the dearest of those that were measured.
+    batch_s = work.batch_values / by_name.get(work.augmentation, min(by_name.values()))
     if work.batch_workers == 0 or work.augment == "device":
         return StepSeconds(network_s, batch_s, network_s + batch_s)
     if work.device == "cpu":

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from msseg.data.geometry import Geometry
 from msseg.data.image import write_image, write_label
 from msseg.errors import DatasetError, PlanError
 from msseg.files import read_json, write_json
 from msseg.folders import Task, find_task
+from msseg.inference.predictor import PredictionOptions
 from msseg.inference.speeds import measured_speeds
 from msseg.pipeline import validation
 from msseg.pipeline.planning import PlanningOptions, load_plan, plan_and_preprocess
@@ -149,3 +151,27 @@ def test_an_encoder_of_the_literature_leaves_a_plan_of_2d_alone_whose_cases_are_
     assert len(names) == CASES
     with pytest.raises(PlanError, match="configuration 3d: encoder vgg16 is for 2D alone"):
         train(TASK, 0, root_of(task), TrainingOptions("3d", "unet", {"encoder": "vgg16"}), device="cpu", workers=1)
+
+
+def test_slices_with_their_neighbours_share_the_cases_of_2d_and_predict_as_they_were_trained(task, monkeypatch):
+    monkeypatch.setattr(validation, "SHARE_OF_TRAINING", 1000.0)
+    quick = {"steps_per_epoch": 20, "mirrors": "none"}
+    options = TrainingOptions(configuration="2.5d", recipe="budget", epochs=1, overrides=quick)
+    report = train(TASK, 0, root_of(task), options, device="cpu", workers=1)
+    assert report.complete
+    assert report.model.name == "2.5d_plain_unet"
+    assert task.store("2.5d") == task.store("2d")
+    assert "2.5d" not in load_plan(task).configurations
+    predictor = load_predictor(report.model, options=PredictionOptions(mirror=False))
+    generator = np.random.default_rng(1)
+    patch = predictor.model.configuration.patch_size
+    prepared = predictor.prepare(generator.normal(size=(2, 4, *patch)).astype(np.float32), (3.0, 1.0, 1.0))
+    slices = prepared.image
+    assert slices.shape == (2, 4, *patch)
+    network = predictor.model.networks[0]
+    scores = predictor.score(prepared).numpy()
+    for index, (before, after) in enumerate([(1, 1), (0, 2), (1, 3), (2, 2)]):
+        channels = torch.from_numpy(np.concatenate([slices[:, before], slices[:, index], slices[:, after]]))
+        with torch.no_grad():
+            expected = network(channels[None]).logits[0]
+        np.testing.assert_allclose(scores[:, index], expected[0].numpy(), atol=1e-4)

@@ -346,3 +346,20 @@ def test_the_plateau_rule_stops_early(make_job: MakeJob, recipe):
     result = train_fold(job, report=silent)
     assert (result.ended, result.epochs) == ("early stop", 4)
     assert train_fold(job, report=silent).already_complete
+
+
+def test_the_sources_of_2_5d_are_stacks_that_move_slice_by_slice(make_job, make_configuration):
+    job = make_job()
+    configuration = make_configuration(
+        (8, 8), name="2.5d", neighbour_slices=2, mirror_axes=(0, 1), image_padding="mirror", variations=("colour",)
+    )
+    channels = tuple(replace(job.plan.channels[0], name=name) for name in ("depth", "red", "green", "blue"))
+    sources = loop.batch_sources(replace(job, plan=replace(job.plan, channels=channels)), configuration)
+    training = sources["training"]
+    assert (training.patch_size, training.mirror_axes, training.dummy_2d) == ((5, 8, 8), (1, 2), True)
+    assert training.slices_as_channels
+    assert training.padding == "mirror"
+    assert training.colour_channels == (1, 2, 3)
+    assert training.augmentation.hue > 0
+    assert training.augmentation.inversion == 0
+    assert sources["validation"].slices_as_channels

@@ -13,6 +13,7 @@ from msseg.training.recipes import (
     MIRRORS,
     RECIPES,
     SUPERVISION,
+    VARIED,
     configured,
     default_recipe,
     recipe_named,
@@ -131,3 +132,13 @@ def test_the_sharp_and_the_schools_recipes_hold_their_papers_values():
     assert (sharp.largest_batch, sharp.epochs, sharp.loss) == (128, 100, "sharp")
     assert (school.learning_rate, school.schedule, school.batch_size) == (1e-4, "constant", 2)
     assert (school.epochs, school.steps_per_epoch, school.loss) == (10, 2000, "border_ce")
+
+
+def test_padding_and_variations_are_the_plans_unless_the_recipe_says_otherwise(make_configuration):
+    planned = make_configuration((8, 8), image_padding="mirror", variations=("polarity",))
+    budget = RECIPES["budget"]
+    assert configured(planned, budget).image_padding == "mirror"
+    assert configured(planned, replace(budget, padding="zeros")).image_padding == "zeros"
+    assert configured(planned, RECIPES["nnunet"]).image_padding == "zeros"
+    chosen = {name: varying(planned) for name, varying in VARIED.items()}
+    assert chosen == {"plan": ("polarity",), "none": (), "colour": ("colour",), "polarity": ("polarity",)}
