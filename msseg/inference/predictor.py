@@ -70,14 +70,17 @@ class Predictor:
     rules: Sequence[Rule] = ()
     decision: Decision | None = None
 
-    def predict_array(self, image_czyx: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+    def predict_array(self, image_czyx: np.ndarray, spacing_mm: Sequence[float] | None) -> np.ndarray:
         """The label map (z, y, x) of an image (c, z, y, x), in the values of the data set's labels.
 
-        `spacing_mm` is (z, y, x). Raises DatasetError at a wrong number of channels or values that are not finite.
+        `spacing_mm` is (z, y, x), None of an image that is as fine as the training images. Raises DatasetError at a
+        wrong number of channels or values that are not finite.
         """
         return self.segment(self.prepare(image_czyx, spacing_mm))
 
-    def prepare(self, image_czyx: np.ndarray, spacing_mm: Sequence[float], overwrite: bool = False) -> PreparedCase:
+    def prepare(
+        self, image_czyx: np.ndarray, spacing_mm: Sequence[float] | None, overwrite: bool = False
+    ) -> PreparedCase:
         """The image as the networks see it, and the way back. Raises DatasetError as `predict_array` does.
 
         With `overwrite`, a float32 image is worked on in its own memory.

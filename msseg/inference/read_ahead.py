@@ -72,4 +72,4 @@ class ReadAhead:
 def read_case(predictor: Predictor, case: Case) -> ReadCase:
     """The case read and prepared; its image is worked on in its own memory."""
     image, geometry = read_image(case.image_paths, len(predictor.model.plan.channels))
-    return ReadCase(case, geometry, predictor.prepare(image, geometry.spacing_mm, overwrite=True))
+    return ReadCase(case, geometry, predictor.prepare(image, geometry.known_spacing_mm, overwrite=True))

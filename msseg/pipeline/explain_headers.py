@@ -9,8 +9,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from msseg.data.cases import Case
 from msseg.data.geometry import Geometry
 from msseg.data.image import image_ending, read_geometry
@@ -26,6 +24,7 @@ _NIFTI_ENDINGS = (".nii", ".nii.gz")
 _HEAD_BYTES = 348
 _BITS_AT, _DIMENSIONS_AT = 72, 40
 _SINGLE_BYTES = 4
+_PIXEL = (1.0, 1.0, 1.0)
 _USUAL_BYTES = 2  # of a voxel, where a header's reader does not say
 
 NewShape = Callable[[Geometry], tuple[int, ...]]
@@ -81,24 +80,28 @@ def _nifti_head(path: Path) -> tuple[str, bytes]:
     return ("<" if head[:4] == struct.pack("<i", _HEAD_BYTES) else ">"), head
 
 
-def planned_shape(configuration: Configuration, order: Sequence[int]) -> NewShape:
-    """From an image's grid to the configuration's, as if nothing were cropped."""
-    return _shape_at(configuration.spacing_mm, order)
+def planned_shape(configuration: Configuration, order: Sequence[int], has_spacing: bool = True) -> NewShape:
+    """From an image's grid to the configuration's, as if nothing were cropped; `has_spacing` is the plan's."""
+    return _shape_at(configuration.spacing_mm, order, has_spacing)
 
 
 def guessed_shape(geometries: Sequence[Geometry]) -> NewShape:
     """The same where there is no plan yet: at the spacing that planning will choose, if nothing is cropped."""
-    spacings = [geometry.spacing_mm for geometry in geometries]
+    has_spacing = all(geometry.has_spacing for geometry in geometries)
+    spacings = [geometry.spacing_mm if has_spacing else _PIXEL for geometry in geometries]
     shapes = [geometry.shape for geometry in geometries]
     spacing = target_spacing(spacings, shapes)
     order = axis_order(spacing, median_new_shape(shapes, spacings, spacing))
-    return _shape_at(reorder(spacing, order), order)
+    return _shape_at(reorder(spacing, order), order, has_spacing)
 
 
-def _shape_at(spacing_mm: Sequence[float], order: Sequence[int]) -> NewShape:
+def _shape_at(spacing_mm: Sequence[float], order: Sequence[int], has_spacing: bool) -> NewShape:
     def shape(geometry: Geometry) -> tuple[int, ...]:
-        before, before_mm = (tuple(np.asarray(values)[list(order)]) for values in (geometry.shape, geometry.spacing_mm))
-        return resampled_shape(tuple(int(edge) for edge in before), tuple(map(float, before_mm)), spacing_mm)
+        before = reorder(geometry.shape, order)
+        if has_spacing and not geometry.has_spacing:  # taken to be as fine as the training images
+            return before
+        before_mm = reorder(geometry.spacing_mm if has_spacing else _PIXEL, order)
+        return resampled_shape(before, before_mm, spacing_mm)
 
     return shape
 

@@ -98,4 +98,4 @@ def _planned(place: Task) -> NewShape | None:
     if not place.plan_path.is_file():
         return None
     plan = plan_from_json(read_json(place.plan_path, PlanError), str(place.plan_path))
-    return planned_shape(plan.configurations[plan.default_configuration], plan.axis_order)
+    return planned_shape(plan.configurations[plan.default_configuration], plan.axis_order, plan.has_spacing)

@@ -122,7 +122,7 @@ def work_of(
     keeps_probabilities: bool = False,
 ) -> PredictionWork:
     """What networks of a configuration have to do on cases, by their headers."""
-    shape = planned_shape(configuration, plan.axis_order)
+    shape = planned_shape(configuration, plan.axis_order, plan.has_spacing)
     classes = len(plan.labels)
     seen_at_once = max(1, _VOXELS_AT_ONCE[device] // math.prod(configuration.patch_size))
     sizes = [case_size(case, len(plan.channels), shape, _nothing) for case in cases]

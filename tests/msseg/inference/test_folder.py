@@ -189,3 +189,30 @@ def test_objects_are_numbered_where_they_are_asked_for(predictor, tmp_path):
     strict = dataclasses.replace(predictor, decision=Decision(smallest_px=25))
     predict_folder(strict, cases, tmp_path / "out", instances=True, overwrite=True, quiet=True)
     assert np.unique(read_label(tmp_path / "out/cells.nii.gz")[0]).tolist() == [0, 1]
+
+
+def test_pictures_come_back_as_pictures(predictor, tmp_path):
+    picture = np.zeros((1, 1, 12, 10), np.uint8)
+    picture[0, 0, 2:5, 3:6] = 1
+    grids = {".png": False, ".tif": True}
+    for ending, has_spacing in grids.items():
+        grid = Geometry((1, 12, 10), (1.0, 1.0, 1.0), has_spacing=has_spacing)
+        write_image(tmp_path / "images" / f"p{ending[1:]}{ending}", picture, grid)
+    cases, _ = find_images(tmp_path / "images", channels=1)
+    assert predict_folder(predictor, cases, tmp_path / "out", quiet=True).is_complete
+    for ending, has_spacing in grids.items():
+        label, geometry = read_label(tmp_path / "out" / f"p{ending[1:]}{ending}")
+        assert label.shape == (1, 12, 10)
+        assert np.array_equal(label > 0, picture[0] > 0)
+        assert geometry.has_spacing == (ending == ".tif" and has_spacing)
+
+
+def test_a_picture_without_spacing_is_taken_to_be_as_fine_as_the_training_images(threshold_model, tmp_path):
+    fine = dataclasses.replace(threshold_model.configuration, spacing_mm=(0.0005,) * 3)
+    plan = dataclasses.replace(threshold_model.plan, configurations={fine.name: fine})
+    model = dataclasses.replace(threshold_model, plan=plan, configuration=fine)
+    picture = np.zeros((1, 1, 12, 10), np.uint8)
+    picture[..., 0, 0] = picture[..., -1, -1] = 1
+    write_image(tmp_path / "a.png", picture, Geometry((1, 12, 10), (1.0, 1.0, 1.0)))
+    read = read_ahead.read_case(Predictor(model, torch.device("cpu")), Case("a", (tmp_path / "a.png",)))
+    assert read.prepared.image.shape == (1, 1, 12, 10)
