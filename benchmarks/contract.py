@@ -56,6 +56,7 @@ class Contract:
     steps: int
     predicted: int
     network: str | None
+    configuration: str | None = None
 
     @property
     def root(self) -> Path:
@@ -118,7 +119,7 @@ def train(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
     """A few steps of a narrow network, and the fold's validation."""
     shutil.rmtree(contract.models, ignore_errors=True)
     overrides = {"steps_per_epoch": contract.steps, "validation_batches": 2, "batch_size": 2, "base_features": 12}
-    wish = TrainingWish(recipe="nnunet", overrides=overrides, epochs=1)
+    wish = TrainingWish(contract.configuration, recipe="nnunet", overrides=overrides, epochs=1)
     estimate = explain_training(contract.data.name, 0, machine, wish, contract.root, "cpu", contract.workers)
     arguments = [
         contract.data.name,
@@ -133,6 +134,7 @@ def train(contract: Contract, machine: Machine) -> tuple[Estimate, Taken]:
     ]
     for key, value in overrides.items():
         arguments += ["--set", f"{key}={value}"]
+    arguments += ["--configuration", contract.configuration] if contract.configuration else []
     arguments += ["--device", "cpu", *contract.common()]
     return estimate, run("msseg_train", arguments, contract.work / "train.log")
 
@@ -226,6 +228,7 @@ def main() -> None:
     parser.add_argument("--predicted", type=int, default=4, help="how many of these are segmented")
     parser.add_argument("--steps", type=int, default=4, help="training steps")
     parser.add_argument("--network", help="the network that is planned (default: the planner's choice)")
+    parser.add_argument("--configuration", help="what is trained (default: the plan's choice)")
     parser.add_argument("--work", type=Path, default=Path("contract"), help="folder for all that is written")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
@@ -240,6 +243,7 @@ def main() -> None:
         steps=arguments.steps,
         predicted=arguments.predicted,
         network=arguments.network,
+        configuration=arguments.configuration,
     )
     machine = measured_machine()
     print(f"{'stage':<10} {'predicted':>10} {'real':>10} {'ratio':>6}   {'predicted':>10} {'real':>10} {'ratio':>6}")

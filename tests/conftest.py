@@ -103,6 +103,7 @@ def make_machine() -> Callable[..., Machine]:
             gzip_label_bytes_per_s=1e6,
             examine_voxels_per_s=1e6,
             components_voxels_per_s=1e6,
+            keep_voxels_per_s=1e6,
             normalise_voxels_per_s=1e6,
             resample_voxels_per_s=1e6,
             label_vote_voxels_per_s=1e6,

@@ -24,6 +24,7 @@ from msseg.files import content_hash, write_json
 from msseg.inference.export import resampled_labels
 from msseg.machine.timing import least_seconds
 from msseg.preprocessing.case import preprocess_case
+from msseg.preprocessing.decoded import DecodedCase, decoded_cases, keep, recall
 from msseg.preprocessing.locations import sample_locations
 from msseg.preprocessing.measure import measure_case, object_sizes
 from msseg.preprocessing.resample import resample_image, resample_label
@@ -54,6 +55,7 @@ def measured_cases(folder: Path) -> CaseRates:
         **_file_rates(folder),
         "examine_voxels_per_s": label.size / max(examine_s - read_s - components_s, 1e-3 * examine_s),
         "components_voxels_per_s": label.size / components_s,
+        "keep_voxels_per_s": label.size / _keeping_s(folder, image, label),
         "normalise_voxels_per_s": label.size / max(prepare_s - locate_s, 1e-3 * prepare_s),
         "resample_voxels_per_s": np.prod(grown) / least_seconds(lambda: resample_image(image, grown, 3)),
         "label_vote_voxels_per_s": np.prod(grown) / least_seconds(lambda: resample_label(label, grown, 1)),
@@ -83,6 +85,18 @@ def _preparation_seconds(case: Case, image: np.ndarray, label: np.ndarray) -> tu
         least_seconds(lambda: preprocess_case(image, label, _SPACING_MM, plan, configuration)),
         least_seconds(lambda: sample_locations(label)),
     )
+
+
+def _keeping_s(folder: Path, image: np.ndarray, label: np.ndarray) -> float:
+    """Seconds to keep a case between its check and its preparation, and to have it back."""
+    case = DecodedCase(image, label, _SPACING_MM, "content")
+    with decoded_cases(folder, 1, 2 * image.nbytes) as decoded:
+
+        def both() -> None:
+            keep(decoded, "kept", case)
+            recall(decoded, "kept")
+
+        return least_seconds(both)
 
 
 def _file_rates(folder: Path) -> dict[str, float]:

@@ -85,6 +85,7 @@ class CaseRates:
     gzip_label_bytes_per_s: float
     examine_voxels_per_s: float
     components_voxels_per_s: float
+    keep_voxels_per_s: float
     normalise_voxels_per_s: float
     resample_voxels_per_s: float
     label_vote_voxels_per_s: float

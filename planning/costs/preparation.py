@@ -14,9 +14,8 @@ _COMMAND, _WORKERS = "prepare", ("examining", "preparing")
 
 
 def _kept_s(case: CaseSize, rates: CaseRates) -> float:
-    """What was inflated for the check, written and read again to be prepared."""
-    size = case.image_bytes + case.label_bytes
-    return size / rates.write_bytes_per_s + size / rates.read_bytes_per_s
+    """What was read for the check, narrowed and written, and read and widened again to be prepared."""
+    return case.channels * case.voxels / rates.keep_voxels_per_s
 
 
 def preparation_memory(machine: Machine) -> PoolMemory:
