@@ -63,10 +63,10 @@ def test_real_objects_come_back_from_their_levels(test_data: Path):
 
 
 def test_uncertain_seeds_are_weighed_level_by_level():
-    # Rim and core as likely as one another: 0.5 · 1 + 0.5 · ¼ is a seed, border in place of the rim is none.
+    # Rim and core as likely as one another: 0.5 · 1 + 0.5 · ¼ is a seed, 0.75 · 1 - 0.25 · 1 is none.
     probabilities = np.zeros((4, 1, 1, 5), np.float32)
     probabilities[[RIM, CORE], ..., :2] = probabilities[[RIM, CORE], ..., 3:] = 0.5
-    probabilities[[BORDER, CORE], ..., 2] = 0.5
+    probabilities[BORDER, ..., 2], probabilities[CORE, ..., 2] = 0.25, 0.75
     assert instances_from(probabilities, Decision()).tolist() == [[[1, 1, 1, 2, 2]]] or (
         instances_from(probabilities, Decision()).tolist() == [[[1, 1, 2, 2, 2]]]
     )
