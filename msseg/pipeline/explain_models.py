@@ -80,7 +80,10 @@ def explain_speeds(
     kind = used_device(device, machine)
     views = {name: Views(mirror=speed.mirror, step=speed.step) for name, speed in SPEEDS.items()}
     works = {name: replace(_work(header, chosen, view, kind), networks=1) for name, view in views.items()}
-    return in_sequence([(name, prediction_estimate(work, machine)) for name, work in works.items()])
+    whole = in_sequence([(name, prediction_estimate(work, machine)) for name, work in works.items()])
+    start_s = next(part.wall_s for part in prediction_estimate(next(iter(works.values())), machine).parts)
+    parts = [Part("start and load", start_s), *(Part(one.name, one.wall_s - start_s) for one in whole.parts)]
+    return estimate_of(parts, whole.ram_bytes, whole.disk_bytes, whole.vram_bytes, whole.settings, whole.assumptions)
 
 
 def explain_import(model: PathLike, machine: Machine, folds: Sequence[str] | None = None) -> Estimate:
