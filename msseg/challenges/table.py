@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from functools import partial
 
 from msseg.challenges.challenge import Challenge
 from msseg.errors import DatasetError
 
-
-def _dsb2018() -> Challenge:
-    from msseg.challenges.dsb2018 import DSB2018
-
-    return DSB2018
-
-
-def _isbi2012() -> Challenge:
-    from msseg.challenges.isbi2012 import ISBI2012
-
-    return ISBI2012
+# Name, and the module below msseg.challenges with the object that describes it.
+_PLACES = {
+    "dsb2018": ("dsb2018", "DSB2018"),
+    "isbi2012": ("isbi2012", "ISBI2012"),
+    "folder": ("folder", "FOLDER"),
+}
 
 
-def _folder() -> Challenge:
-    from msseg.challenges.folder import FOLDER
+def _load(module: str, name: str) -> Challenge:
+    challenge = getattr(importlib.import_module(f"msseg.challenges.{module}"), name)
+    assert isinstance(challenge, Challenge)
+    return challenge
 
-    return FOLDER
 
-
-CHALLENGES: dict[str, Callable[[], Challenge]] = {"dsb2018": _dsb2018, "isbi2012": _isbi2012, "folder": _folder}
+CHALLENGES: dict[str, Callable[[], Challenge]] = {name: partial(_load, *place) for name, place in _PLACES.items()}
 
 
 def find_challenge(name: str) -> Challenge:
