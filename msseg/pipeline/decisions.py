@@ -9,7 +9,7 @@ all its folds.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -65,6 +65,11 @@ def deciding_metric(plan: Plan, wish: str | None) -> str | None:
     if wish in OBJECT_METRICS and plan.instances is None:
         raise MssegError(f"--decide-by {wish}: for data sets of numbered objects; expected {', '.join(PIXEL_METRICS)}.")
     return wish
+
+
+def looks_for_objects(plan: Plan, wish: str | None) -> bool:
+    """Whether objects are made with every candidate at the end of a fold; `wish` as of `deciding_metric`."""
+    return plan.instances is not None and deciding_metric(plan, wish) is not None
 
 
 @dataclass(frozen=True)
@@ -138,10 +143,14 @@ def _counts_of(record: Mapping[str, Any]) -> ShareCounts:
 
 @dataclass(frozen=True)
 class Decided:
-    """A decision, and the figures that it was chosen by."""
+    """A decision, and the figures that it was chosen by.
+
+    `wanted` is the metric that was asked for where there was no time to look at it.
+    """
 
     decision: Decision
     choice: Choice
+    wanted: str = ""
 
     def summary(self) -> str:
         """One line for the end of the command."""
@@ -153,7 +162,8 @@ class Decided:
         figures = f"{decision.metric} {one.value:.4f} on the {cases} that it was chosen on (optimistic)"
         if one.by_others is not None:
             figures += f", {one.by_others:.4f} with each case decided by the others"
-        return f"Decision: {found}. {figures}, {one.undecided:.4f} undecided."
+        missed = f" No time was left to look at objects by {self.wanted}: give more." if self.wanted else ""
+        return f"Decision: {found}. {figures}, {one.undecided:.4f} undecided.{missed}"
 
 
 def decide(model: Path, plan: Plan, metric: str) -> Decided | None:
@@ -173,7 +183,7 @@ def decision_from(findings: Sequence[Findings], metric: str) -> Decided:
     """
     if metric in OBJECT_METRICS:
         by_objects = _by_objects(findings, metric, lambda _one: True)
-        return by_objects or decision_from(findings, _PIXELS_DEFAULT)
+        return by_objects or replace(decision_from(findings, _PIXELS_DEFAULT), wanted=metric)
     tallies = share_tallies([counts for one in findings for counts in one.shares.values()], metric)
     choice = choose(tallies, SHARE_STEPS // 2 - 1)
     foreground = (choice.index + 1) / SHARE_STEPS

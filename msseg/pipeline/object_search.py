@@ -28,6 +28,8 @@ SMALLEST_PX = (0, 10, 20, 40, 80)
 CANDIDATES = tuple(Decision(*thresholds) for thresholds in itertools.product(FOREGROUNDS, SEEDS, SMALLEST_PX))
 # Objects of so many cases are looked at, evenly spread over their names; their probabilities are kept in 8 bits.
 MOST_CASES = 40
+# Of a budget, kept for the search.
+SEARCH_SHARE = 0.05
 BITS = 8
 
 Table = dict[str, list[tuple[float, float]]]

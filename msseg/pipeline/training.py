@@ -24,7 +24,8 @@ from msseg.folders import Task, find_task, project_root
 from msseg.inference.sliding_window import predict_logits
 from msseg.interrupts import StopRequest
 from msseg.parallel import default_workers
-from msseg.pipeline.decisions import Decided, deciding_metric
+from msseg.pipeline.decisions import Decided, deciding_metric, looks_for_objects
+from msseg.pipeline.object_search import SEARCH_SHARE
 from msseg.pipeline.planning import load_plan
 from msseg.pipeline.splits import ensure_splits, split_of
 from msseg.pipeline.validation import validate_fold
@@ -326,6 +327,7 @@ def _job(
         epochs=options.epochs,
         budget_s=options.budget_s,
         final_validation_cost=2.0 ** len(mirror_axes),
+        final_share=SEARCH_SHARE if looks_for_objects(plan, options.decide_by) else 0.0,
         encoder_weights=options.encoder_weights,
         restart=options.restart,
         augment=options.augment,

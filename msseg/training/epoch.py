@@ -52,14 +52,15 @@ def training_share(run: Run, ahead_s: float = 0.0) -> float:
 
 
 def final_reserve_s(run: Run) -> float:
-    """Seconds to keep for the final validation of all cases, by the time that one took on the way."""
-    cases = len(run.job.split.validation)
+    """Seconds to keep for the final validation of all cases, by the time that one took on the way, and what follows."""
+    cases, budget_s = len(run.job.split.validation), run.job.budget_s or 0.0
     if not cases:
         return _RESERVE_SECONDS
+    looked_for_s = run.job.final_share * budget_s
     if run.state.seconds_per_case is None:
-        return _UNKNOWN_RESERVE * (run.job.budget_s or 0.0)
+        return _UNKNOWN_RESERVE * budget_s + looked_for_s
     cost = cases * run.state.seconds_per_case * run.job.final_validation_cost
-    return _RESERVE_MARGIN * cost + _RESERVE_SECONDS
+    return _RESERVE_MARGIN * cost + _RESERVE_SECONDS + looked_for_s
 
 
 def end_epoch(run: Run, batches: Iterator[DeviceBatch], validation_batches: int) -> None:

@@ -121,6 +121,7 @@ def test_objects_decide_together_with_the_foreground_or_after_it():
 def test_where_no_objects_were_looked_at_pixels_decide():
     decided = decision_from([Findings({"a": counts(90), "b": counts(90)})], "dsb2018")
     assert decided.decision == Decision(90 / 256, metric="dice", value=1.0)
+    assert decided.summary().endswith("No time was left to look at objects by dsb2018: give more.")
 
 
 def disc_case(folder: Path, name: str, files: ProbabilityFiles, core: float) -> Case:

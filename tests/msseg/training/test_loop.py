@@ -246,13 +246,16 @@ def test_without_validation_cases_training_goes_on_without_dice(make_job: MakeJo
     assert events(job.folder, "epoch")[0]["patch_dice"] == [None, None]
 
 
-def test_a_budget_ends_training_before_its_time_with_the_final_validation_in_reserve(make_job: MakeJob):
+@pytest.mark.parametrize("final_share", [0.0, 0.2])
+def test_a_budget_ends_training_before_its_time_with_the_final_validation_in_reserve(
+    make_job: MakeJob, final_share: float
+):
     clock = FakeClock(0.25)
-    job = make_job(budget_s=100.0, final_validation_cost=8.0)
+    job = make_job(budget_s=100.0, final_validation_cost=8.0, final_share=final_share)
     result = train_fold(job, make_segment, report=silent, clock=clock)
     assert result.ended == "budget"
     measured = [entry["seconds_per_case"] for entry in events(job.folder, "validation")]
-    reserve = 1.1 * 2 * measured[-1] * 8 + 3
+    reserve = 1.1 * 2 * measured[-1] * 8 + 3 + 100 * final_share
     looks_after_the_decision = 8 * clock.seconds
     assert 100 - reserve - 10 < result.elapsed_s < 100 - reserve + looks_after_the_decision
     rates = [entry["learning_rate"] for entry in events(job.folder, "epoch")]
