@@ -24,9 +24,10 @@ class TrainingJob:
     `epochs` takes the place of the recipe's; with `budget_s` (seconds, the final validation included) the schedule
     follows the clock, and only epochs that are given end training earlier. `final_validation_cost` is how much
     longer a case takes in the final prediction than with the `segment` used on the way (8 for mirroring on three
-    axes), and `final_share` the share of the budget that is kept for what is looked for after it. `encoder_weights` is a file that a fresh training starts its encoder from. `restart` forgets what was trained
-    before. `augment` says where batches are augmented, by "workers" or on the "device"; None goes on as before, or
-    takes what is cheaper. `compiled` None tries torch.compile where it can pay.
+    axes), and `final_share` the share of the budget that is kept for what is looked for after it. `encoder_weights`
+    is a file that a fresh training starts its encoder from. `restart` forgets what was trained before. `augment`
+    says where batches are augmented, by "workers" or on the "device"; None goes on as before, or takes what is
+    cheaper. `compiled` None tries torch.compile where it can pay.
     """
 
     store: Path
