@@ -14,13 +14,17 @@ if TYPE_CHECKING:  # it loads numpy
 
 Pages = Literal["slices", "channels", "images"]
 Masks = Literal["auto", "instances", "semantic"]
+Score = Literal["max", "mean"]
 
 _FAULTS_NAMED = 20
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong in a submission file; `line` counts from 1, or pages where `unit` says so, None for the whole."""
+    """What is wrong in a submission file; `line` counts from 1, or pages where `unit` says so, None for the whole.
+
+    `member` names the file of an archive that is meant.
+    """
 
     file: Path
     line: int | None
@@ -28,9 +32,10 @@ class Fault:
     expected: str
     remedy: str
     unit: str = "line"
+    member: str = ""
 
     def __str__(self) -> str:
-        place = "" if self.line is None else f", {self.unit} {self.line}"
+        place = f", {self.member}" if self.member else "" if self.line is None else f", {self.unit} {self.line}"
         return f"{self.file}{place}: {self.found}; expected {self.expected}. {self.remedy}"
 
 
@@ -57,10 +62,15 @@ class ConversionOptions:
 
 @dataclass(frozen=True)
 class SubmissionOptions:
-    """What a submission is written from: the folder of the images, where known, and what the masks' values mean."""
+    """What a submission is written from: the folder of the images, where known, and what the masks' values mean.
+
+    A candidate of a list is where the probability is above `threshold`; it has the largest there, or the mean.
+    """
 
     images: Path | None = None
     masks: Masks = "auto"
+    threshold: float = 0.1
+    score: Score = "max"
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,8 @@ class Challenge:
 
     `list_cases(folder, options)` finds the cases of its data, of which `conversion.convert` makes a data set folder.
     `write(predictions, file, options)` writes a submission and returns what there is to say about it;
-    `submission.submit` checks the file before it is put in place. `check(file, images)` lists every fault. None stands
-    for what a challenge has not.
+    `submission.submit` checks the file before it is put in place. `check(file, images)` lists every fault, and
+    `recognise(file)` says whether a file looks like one of this challenge. None stands for what a challenge has not.
     """
 
     name: str
@@ -79,6 +89,7 @@ class Challenge:
     list_cases: Callable[[Path, ConversionOptions], Listing] | None = None
     write: Callable[[Path, Path, SubmissionOptions], list[str]] | None = None
     check: Callable[[Path, Path | None], list[Fault]] | None = None
+    recognise: Callable[[Path], bool] | None = None
 
 
 def faults_text(faults: list[Fault]) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 from msseg.challenges.challenge import Challenge, ConversionOptions, Fault, SubmissionOptions
 from msseg.challenges.image_list import image_shapes
 from msseg.challenges.object_masks import meaning_of, objects_of, refuse_missing
-from msseg.challenges.object_rows import check_object_rows, write_object_rows
+from msseg.challenges.object_rows import HEADER, check_object_rows, write_object_rows
 from msseg.challenges.source import Listing, Source
+from msseg.challenges.text_lines import first_line
 from msseg.data.cases import list_images
 from msseg.data.problems import Problem
 from msseg.errors import DatasetError
@@ -58,6 +59,11 @@ def check(path: Path, images: Path | None) -> list[Fault]:
     return check_object_rows(path, None if images is None else image_shapes(images))
 
 
+def recognise(path: Path) -> bool:
+    """Whether the first line is that of the challenge."""
+    return first_line(path) == HEADER
+
+
 def _cases(folder: Path, is_test: bool) -> tuple[list[Source], list[Problem]]:
     sources, problems = [], []
     for case in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -84,4 +90,5 @@ DSB2018 = Challenge(
     list_cases=list_cases,
     write=write,
     check=check,
+    recognise=recognise,
 )

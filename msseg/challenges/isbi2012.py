@@ -12,6 +12,7 @@ from msseg.challenges.float_stack import check_float_stack, write_float_stack
 from msseg.challenges.image_list import image_shapes, in_natural_order
 from msseg.challenges.object_masks import read_mask, refuse_missing
 from msseg.challenges.paging import paged
+from msseg.challenges.probability_folder import ENDING, probability_files
 from msseg.challenges.source import Listing, Source
 from msseg.data.image import read_geometry
 from msseg.data.problems import FileError, Problem
@@ -22,7 +23,7 @@ _TRAINING, _LABELS, _TEST = "train-volume.tif", "train-labels.tif", "test-volume
 _CASE, _TEST_CASE = "em", "em_test"
 _INTERIOR = {"interior": 255}
 _MEMBRANE = "membrane"
-_PROBABILITIES = ".probabilities.npz"
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _CHALLENGE_PAGES = ((512, 512),) * 30
 
 
@@ -44,12 +45,12 @@ def list_cases(source: Path, options: ConversionOptions) -> Listing:
 
 def write(predictions: Path, path: Path, options: SubmissionOptions) -> list[str]:
     """Write the TIFF of a folder of probabilities, or of masks where there are none; pages in the order of names."""
-    files = _probability_files(predictions)
+    files = probability_files(predictions)
     masks = {} if files else label_files(predictions)
     names = in_natural_order(list(files or masks))
     if not names:
         raise DatasetError(
-            f"{predictions}: neither <case>{_PROBABILITIES} nor masks; expected those of every image. "
+            f"{predictions}: neither <case>{ENDING} nor masks; expected those of every image. "
             "Predict them with msseg_predict --save-probabilities."
         )
     if options.images is not None and options.images.is_dir():
@@ -71,17 +72,18 @@ def check(path: Path, images: Path | None) -> list[Fault]:
     return check_float_stack(path, _CHALLENGE_PAGES if images is None else _page_shapes(images))
 
 
+def recognise(path: Path) -> bool:
+    """Whether a file begins as a TIFF does."""
+    with path.open("rb") as stream:
+        return stream.read(4) in _TIFF_STARTS
+
+
 def _page_shapes(images: Path) -> list[tuple[int, int]]:
     if images.is_file():
         pages, *shape = read_geometry(images).shape
         return [(shape[0], shape[1])] * pages
     shapes = image_shapes(images)
     return [shapes[name][1:] for name in in_natural_order(list(shapes))]
-
-
-def _probability_files(folder: Path) -> dict[str, Path]:
-    paths = sorted(folder.glob(f"*{_PROBABILITIES}"))
-    return {path.name.removesuffix(_PROBABILITIES): path for path in paths if not path.name.startswith(".")}
 
 
 def _interior(names: list[str], files: Mapping[str, Path]) -> Iterator[np.ndarray]:
@@ -109,4 +111,5 @@ ISBI2012 = Challenge(
     list_cases=list_cases,
     write=write,
     check=check,
+    recognise=recognise,
 )

@@ -10,6 +10,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,6 +52,32 @@ def read_nifti_geometry(path: Path) -> Geometry:
     with _open(path) as stream:
         header = _read_header(path, stream)
         return _geometry(path, header, _stored_shape(path, header))
+
+
+@dataclass(frozen=True)
+class NiftiHead:
+    """What a stream's header says of the voxels that follow, `offset_bytes` after it and `num_bytes` long."""
+
+    geometry: Geometry
+    dtype: np.dtype
+    slope: float
+    intercept: float
+    offset_bytes: int
+    num_bytes: int
+
+
+def read_nifti_head(name: Path, stream: IO[bytes]) -> NiftiHead:
+    """The header of one 3-D volume from a stream that need not be a file; `name` is what a FileError calls it."""
+    header = _read_header(name, stream)
+    shape = _stored_shape(name, header)
+    if len(shape) > 3:
+        raise FileError(name, f"a 4-D file of {shape[3]} volumes", "one 3-D volume", _EXPORT_AGAIN)
+    dtype, offset = _stored_type(name, header), float(header["vox_offset"])
+    if not math.isfinite(offset):
+        raise _truncated(name, f"voxels at offset {offset}")
+    slope, intercept = _scaling(name, header)
+    before = max(int(offset) - int(header["sizeof_hdr"]), 4)
+    return NiftiHead(_geometry(name, header, shape), dtype, slope, intercept, before, math.prod(shape) * dtype.itemsize)
 
 
 def write_nifti(path: Path, array_czyx: np.ndarray, geometry: Geometry, is_label: bool) -> None:
