@@ -159,7 +159,8 @@ class Predictor:
 
     def finish(self, classes: np.ndarray, prepared: PreparedCase) -> np.ndarray:
         """The label map on the image's own grid from class indices on the cropped one, after the postprocessing."""
-        return self.label_map.to_values(apply_rules(whole_grid(classes, prepared), self.rules))
+        spacing_mm = [mm for _, mm in sorted(zip(prepared.axis_order, prepared.spacing_before_mm, strict=True))]
+        return self.label_map.to_values(apply_rules(whole_grid(classes, prepared), self.rules, spacing_mm))
 
     @property
     def label_map(self) -> LabelMap:

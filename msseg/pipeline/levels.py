@@ -69,12 +69,14 @@ class LevelMeter:
     def num_classes(self) -> int:
         return len(self.labels) + 1
 
-    def add(self, label: np.ndarray, reference: np.ndarray, seconds: float) -> None:
-        """Take note of one case's label map and of the time that it took."""
+    def add(
+        self, label: np.ndarray, reference: np.ndarray, seconds: float, spacing_mm: Sequence[float] | None = None
+    ) -> None:
+        """Take note of one case's label map, its spacing and the time that it took."""
         self.seconds.append(seconds)
         self.overlaps.append(overlap(label, reference, self.num_classes))
         if self.rules:
-            self.mended.append(overlap(apply_rules(label, self.rules), reference, self.num_classes))
+            self.mended.append(overlap(apply_rules(label, self.rules, spacing_mm), reference, self.num_classes))
 
     def score(self) -> LevelScore:
         """What was gathered so far."""
@@ -112,7 +114,8 @@ def measure_fold(
         for level, (network, configuration) in networks.items():
             start = time.perf_counter()
             label = _segment(network, configuration, case.image, meters[level].num_classes, viewing)
-            meters[level].add(label, reference, time.perf_counter() - start)
+            elapsed_s = time.perf_counter() - start
+            meters[level].add(label, reference, elapsed_s, case.properties.get("spacing_mm"))
 
 
 def smallest_within(scores: Sequence[LevelScore], tolerance: float) -> LevelScore:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from msseg.checkpoint import FINAL
 from msseg.data.cases import Case
 from msseg.data.dataset import Dataset, read_dataset
@@ -28,14 +26,15 @@ from msseg.pipeline.decisions import NO_DECISION, Decided, deciding_metric
 from msseg.pipeline.fold_decision import FoldDecision
 from msseg.pipeline.speed_records import write_summary
 from msseg.pipeline.speeds import SHARE_OF_TRAINING, TimeLimit, measure_fold
-from msseg.postprocessing.candidates import pair_candidates
-from msseg.postprocessing.decide import rules_from_dice
+from msseg.postprocessing.decide import choose_rules
+from msseg.postprocessing.pair_tables import pair_table
 from msseg.postprocessing.rules import write_rules
+from msseg.postprocessing.tables import CaseTable, table_from_json, table_to_json
 from msseg.training.job import TrainingJob
 
 # Which weights and options the segmentations beside it are of.
 ORIGIN = "predicted_with.json"
-# What the rules would do to each of a fold's validation cases.
+# What there is to know of each of a fold's validation cases to choose rules.
 CANDIDATES = "postprocessing_candidates.json"
 # Of a budget, for what comes after the last case.
 _BUDGET_MARGIN_S = 1.0
@@ -85,7 +84,7 @@ def validate_fold(
     evaluation = evaluate_pairs(pairs, dataset.labels, EvaluationOptions(instances=dataset.instances), workers)
     write_evaluation(evaluation, job.folder / "validation.json", job.folder / "validation.csv")
     if plan.instances is None:
-        choose_postprocessing(job.folder, pairs, predictor.label_map, workers)
+        choose_postprocessing(job.folder, pairs, predictor.label_map, workers, plan.has_spacing)
     if decide_by == NO_DECISION:
         (job.folder.parent / DECISION_FILE).unlink(missing_ok=True)
     decided = looking.decide(_spare_s(job, trained_s, start), workers, quiet, lambda: stop.requested)
@@ -144,28 +143,44 @@ def keep_outputs_of(checkpoint: Path, output: Path, options: PredictionOptions) 
     write_json(output / ORIGIN, origin)
 
 
-def choose_postprocessing(fold: Path, pairs: Sequence[Pair], label_map: LabelMap, workers: int) -> None:
+def is_validated(fold: Path, names: Sequence[str]) -> bool:
+    """Whether a fold's cases, called `names`, were all evaluated with the weights that it has now."""
+    record, origin = fold / "validation.json", fold / "validation" / ORIGIN
+    if not (record.is_file() and origin.is_file() and (fold / FINAL).is_file()):
+        return False
+    found = read_json(record)
+    whole = not found["missing"] and not found["failed"] and {case["name"] for case in found["cases"]} == set(names)
+    return whole and read_json(origin)["checkpoint"] == content_hash(fold / FINAL)
+
+
+def choose_postprocessing(
+    fold: Path, pairs: Sequence[Pair], label_map: LabelMap, workers: int, has_spacing: bool = True
+) -> None:
     """Write the model's rules: those that helped on the validation cases of all its folds.
 
-    Each fold keeps what it found in a file of its own, so that the cases of the others are not looked at again.
+    Each fold keeps what it found in a file of its own, so that the cases of the others are not looked at again. Without
+    `has_spacing` sizes count in voxels.
     """
-    look = partial(pair_candidates, label_map=label_map)
+    look = partial(pair_table, label_map=label_map, has_spacing=has_spacing)
     found = {}
     for pair, outcome in map_cases(look, pairs, workers):
         if outcome.value is None:
             raise outcome.error or RuntimeError(f"{pair.name}: looked at without a result")
-        found[pair.name] = [
-            [[None if np.isnan(dice) else dice for dice in row] for row in rows] for rows in outcome.value
-        ]
-    write_json(fold / CANDIDATES, {"labels": list(label_map.values), "dice": found})
-    write_rules(fold.parent / RULES_FILE, rules_from_dice(_candidates_of_all_folds(fold.parent, label_map)))
+        found[pair.name] = table_to_json(outcome.value)
+    write_json(fold / CANDIDATES, {"labels": list(label_map.values), "tables": found})
+    folds = case_tables(fold.parent, label_map).values()
+    write_rules(fold.parent / RULES_FILE, choose_rules([table for tables in folds for table in tables.values()]))
 
 
-def _candidates_of_all_folds(model: Path, label_map: LabelMap) -> list[np.ndarray]:
-    """What the folds found on cases with these labels; those of another data set's labels say nothing here."""
-    files = [read_json(path) for path in sorted(model.glob(f"fold_*/{CANDIDATES}"))]
-    same = [file["dice"] for file in files if file["labels"] == list(label_map.values)]
-    return [np.array(dice, dtype=float) for cases in same for dice in cases.values()]
+def case_tables(model: Path, label_map: LabelMap) -> dict[str, dict[str, CaseTable]]:
+    """The tables of the validated cases by fold and name; those of another data set's labels say nothing here."""
+    found = {}
+    for path in sorted(model.glob(f"fold_*/{CANDIDATES}")):
+        value = read_json(path)
+        if value["labels"] == list(label_map.values):
+            tables = value.get("tables", {})
+            found[path.parent.name] = {name: table_from_json(one) for name, one in tables.items()}
+    return found
 
 
 def _validation_cases(dataset: Dataset, names: Sequence[str], raw: Path) -> list[Case]:

@@ -1,17 +1,55 @@
-"""Connected components of label maps, in one pass over the box that holds the foreground."""
+"""Connected components of label maps, in one pass over the box that holds them, and the holes that they enclose."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import cc3d
 import numpy as np
 
+from msseg.postprocessing.selection import Components, largest
+
 _CORNERS: Literal[26] = 26  # voxels that share a corner belong together
+_FACES: Literal[6] = 6  # what corners hold together, the background only leaves through faces
+_SLAB_VOXELS = 1 << 22  # numpy turns indices into 64 bits: slab by slab, a volume of any size costs 32 MB for them
+
+Box = tuple[slice, ...]
 
 
-def foreground_box(label_zyx: np.ndarray) -> tuple[slice, ...] | None:
+@dataclass(frozen=True)
+class FoundComponents:
+    """The components of some classes of a label map: `numbers` from 1 on in the `box`, `components` what they are."""
+
+    label: np.ndarray
+    box: Box
+    numbers: np.ndarray
+    components: Components
+
+    def kept(self, keep: np.ndarray) -> np.ndarray:
+        """The label map without the components that `keep`, a mask of them, leaves out; itself where all are kept."""
+        if keep.all():
+            return self.label
+        label = self.label.copy()
+        inside, goes = label[self.box], np.concatenate([[False], ~keep])
+        for slab in slabs(self.numbers.shape):
+            numbers = self.numbers[slab]
+            removed = numbers > 0
+            removed[removed] = goes[numbers[removed]]
+            inside[slab][removed] = 0
+        return label
+
+
+def slabs(shape: Sequence[int]) -> Iterator[slice]:
+    """Ranges of the first axis, of some million voxels each, that cover it."""
+    step = max(1, _SLAB_VOXELS // max(1, math.prod(shape[1:])))
+    for start in range(0, shape[0], step):
+        yield slice(start, start + step)
+
+
+def foreground_box(label_zyx: np.ndarray) -> Box | None:
     """The smallest box that holds all voxels above 0, or None where there are none."""
     box: list[slice] = []
     for axis in range(label_zyx.ndim):
@@ -24,49 +62,172 @@ def foreground_box(label_zyx: np.ndarray) -> tuple[slice, ...] | None:
     return tuple(box)
 
 
-def keep_largest(label_zyx: np.ndarray, classes: Collection[int], together: bool = False) -> np.ndarray:
-    """A copy of the label map (z, y, x) in which only the largest component of `classes` is left, the rest is 0.
+def keep_largest(label_zyx: np.ndarray, classes: Collection[int], together: bool = False, k: int = 1) -> np.ndarray:
+    """The label map (z, y, x) in which only the `k` largest components of `classes` are left, the rest is 0.
 
-    `together` takes all the classes as one object; otherwise each of them keeps its own largest component. Other
-    classes are left alone. Of equally large components the first in the order of the array stays.
+    `together` takes all the classes as one object; otherwise each of them keeps its own largest components. Other
+    classes are left alone. Of equally large components the first in the order of the array stays. The input is left as
+    it was, and returned where nothing changes.
     """
-    kept = label_zyx.copy()
-    box = foreground_box(label_zyx)
+    found = find_components(label_zyx, classes, together)
+    return label_zyx if found is None else found.kept(largest(found.components, k))
+
+
+def find_components(
+    label_zyx: np.ndarray,
+    classes: Collection[int],
+    together: bool = False,
+    counted: int | None = None,
+    anchors: Collection[int] = (),
+) -> FoundComponents | None:
+    """The components of `classes`, of each or of all `together`; None where the map has none of them.
+
+    With `counted`, only voxels of that class count as a component's size. `anchors` are the classes that a component
+    may be attached to.
+    """
+    box, chosen = _chosen(label_zyx, classes)
     if box is None:
-        return kept
+        return None
+    numbers = numbered(chosen, together)
+    count = int(numbers.max())
+    sizes, group = _sizes(numbers, chosen, count, counted)
+    attached, anchored = _attached(label_zyx, box, numbers, count, anchors) if anchors else (None, False)
+    return FoundComponents(
+        label=label_zyx,
+        box=box,
+        numbers=numbers,
+        components=Components(np.zeros_like(group) if together else group, sizes, attached, anchored),
+    )
+
+
+def numbered(label: np.ndarray, together: bool = False) -> np.ndarray:
+    """The components (26 neighbours) of each class, or of all above 0 together, numbered from 1 in array order."""
     # Without a rim, cc3d reserves one number too few for a map as full of components as it can be.
-    chosen = np.pad(_only(label_zyx[box], classes), 1)
-    kept[box][_smaller_components(chosen, together)[(slice(1, -1),) * label_zyx.ndim]] = 0
-    return kept
+    padded = np.pad(label > 0 if together else label, 1)
+    return cc3d.connected_components(padded, connectivity=_CORNERS)[(slice(1, -1),) * label.ndim]
 
 
-def _smaller_components(label: np.ndarray, together: bool) -> np.ndarray:
-    """The mask of all components but the largest, of each class or of all together.
+def fill_holes(
+    label_zyx: np.ndarray, classes: Collection[int], together: bool = False, largest_voxels: float = math.inf
+) -> np.ndarray:
+    """The label map (z, y, x) in which background that `classes` enclose belongs to them; itself where there is none.
 
-    Only the labelled voxels are counted and compared, which are few in most maps.
+    A hole is what a class, or with `together` all of them as one object, cuts off from the outside, moving through
+    faces; what reaches the image's edge is none, but along an axis of a single voxel. Its background takes the class,
+    or of several the one that borders on it most (of equals the lowest); other classes inside stay. Holes of more than
+    `largest_voxels` stay open.
     """
-    components = cc3d.connected_components(label > 0 if together else label, connectivity=_CORNERS)
-    labelled = label > 0
-    component = components[labelled]
-    sizes = np.bincount(component, minlength=1)
-    class_of = np.zeros(len(sizes), label.dtype)
-    if not together:
-        class_of[component] = label[labelled]
-    labelled[labelled] = ~_largest_of_each(class_of, sizes)[component]
-    return labelled
+    filled = label_zyx
+    for group in [tuple(classes)] if together else [(one,) for one in classes]:
+        filled = _fill(filled, group, largest_voxels)
+    return filled
 
 
-def _largest_of_each(class_of: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Which components are the first of the largest of their class; component 0 is the background."""
-    largest = np.zeros(len(sizes), dtype=bool)
-    for value in np.unique(class_of[1:]):
-        members = 1 + np.flatnonzero(class_of[1:] == value)
-        largest[members[np.argmax(sizes[members])]] = True
-    return largest
+def _fill(label: np.ndarray, classes: tuple[int, ...], largest_voxels: float) -> np.ndarray:
+    box, chosen = _chosen(label, classes)
+    if box is None or sum(length > 1 for length in label.shape) < 2:  # nothing encloses in a single row
+        return label
+    rim = [(0, 0) if length == 1 else (1, 1) for length in label.shape]
+    chosen = np.pad(chosen, rim)
+    spaces, count = cc3d.connected_components(chosen == 0, connectivity=_FACES, return_N=True)
+    if count < 2:  # the outside alone
+        return label
+    fillings = _fillings(spaces, chosen, count, largest_voxels)
+    filled = label.copy()
+    inner = spaces[tuple(slice(before, -after or None) for before, after in rim)]
+    inside = filled[box]
+    for slab in slabs(inner.shape):
+        open_voxels = (inside[slab] == 0) & (inner[slab] > 0)
+        inside[slab][open_voxels] = fillings[inner[slab][open_voxels]]
+    return filled
+
+
+def _fillings(spaces: np.ndarray, chosen: np.ndarray, count: int, largest_voxels: float) -> np.ndarray:
+    """The class that each space between the chosen classes takes; 0 for the outside, and what is too large."""
+    outside = int(spaces[(0,) * spaces.ndim])
+    num_classes = int(chosen.max()) + 1
+    sizes = np.zeros(count + 1, np.int64)
+    borders = np.zeros((count + 1) * num_classes, np.int64)
+    for slab in slabs(spaces.shape):
+        numbers = spaces[slab]
+        places = np.nonzero((numbers > 0) & (numbers != outside))
+        found = numbers[places].astype(np.int64)
+        sizes += np.bincount(found, minlength=count + 1)
+        places = (places[0] + slab.start, *places[1:])
+        for beside in _beside(places, spaces.shape):
+            borders += np.bincount(found * num_classes + chosen[beside], minlength=borders.size)
+    by_class = borders.reshape(count + 1, num_classes)
+    by_class[:, 0] = 0
+    fillings = by_class.argmax(1).astype(chosen.dtype)
+    fillings[[0, outside]] = 0
+    fillings[sizes > largest_voxels] = 0
+    return fillings
+
+
+def _beside(places: tuple[np.ndarray, ...], shape: Sequence[int]) -> Iterator[tuple[np.ndarray, ...]]:
+    """The places one step away through each face; an axis of a single slice has no such faces."""
+    for axis, length in enumerate(shape):
+        for step in (-1, 1) if length > 1 else ():
+            yield tuple(place + step if other == axis else place for other, place in enumerate(places))
+
+
+def _chosen(label: np.ndarray, classes: Collection[int]) -> tuple[Box, np.ndarray] | tuple[None, np.ndarray]:
+    """The box that holds `classes`, and the label map in it with all other classes 0."""
+    outer = foreground_box(label)
+    if outer is None:
+        return None, label
+    chosen = _only(label[outer], classes)
+    inner = foreground_box(chosen)
+    if inner is None:
+        return None, label
+    box = tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(outer, inner, strict=True))
+    return box, chosen[inner]
 
 
 def _only(label: np.ndarray, classes: Collection[int]) -> np.ndarray:
     """The label map with all classes but `classes` set to 0."""
     table = np.zeros(max(int(label.max()), *classes, 0) + 1, label.dtype)
     table[list(classes)] = list(classes)
-    return table[label]
+    chosen = np.empty(label.shape, label.dtype)
+    for slab in slabs(label.shape):
+        np.take(table, label[slab], out=chosen[slab])
+    return chosen
+
+
+def _sizes(numbers: np.ndarray, chosen: np.ndarray, count: int, counted: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Of each component its voxels, or those of the class `counted`, and one of its classes."""
+    sizes, group = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
+    for slab in slabs(numbers.shape):
+        inside = chosen[slab] > 0
+        found, classes = numbers[slab][inside], chosen[slab][inside]
+        group[found] = classes
+        sizes += np.bincount(found if counted is None else found[classes == counted], minlength=count + 1)
+    return sizes[1:], group[1:]
+
+
+def _attached(
+    label: np.ndarray, box: Box, numbers: np.ndarray, count: int, anchors: Collection[int]
+) -> tuple[np.ndarray, bool]:
+    """Which components touch a voxel of a class of `anchors`, and whether the map has any such voxel."""
+    around = tuple(
+        slice(max(0, side.start - 1), min(length, side.stop + 1)) for side, length in zip(box, label.shape, strict=True)
+    )
+    near = _only(label[around], anchors) > 0
+    anchored = any(bool((label[slab] == one).any()) for one in anchors for slab in slabs(label.shape))
+    for axis in range(near.ndim):
+        near = _spread(near, axis)
+    within = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, around, strict=True))
+    attached = np.zeros(count + 1, bool)
+    near = near[within]
+    for slab in slabs(numbers.shape):
+        attached[numbers[slab][near[slab]]] = True
+    return attached[1:], anchored
+
+
+def _spread(mask: np.ndarray, axis: int) -> np.ndarray:
+    """The mask and its neighbours on either side along an axis."""
+    spread = mask.copy()
+    ahead, behind = np.moveaxis(spread, axis, 0), np.moveaxis(mask, axis, 0)
+    ahead[1:] |= behind[:-1]
+    ahead[:-1] |= behind[1:]
+    return spread

@@ -41,7 +41,7 @@ def test_rules_are_chosen_on_the_cases_of_all_folds(tmp_path):
     torn = [pair(tmp_path, name, TWO_PIECES, TWO_PIECES) for name in ("b", "c")]
     choose_postprocessing(second, torn, LABELS, workers=1)
     assert rules_of(tmp_path) == []
-    assert sorted(json.loads((second / CANDIDATES).read_text())["dice"]) == ["b", "c"]
+    assert sorted(json.loads((second / CANDIDATES).read_text())["tables"]) == ["b", "c"]
 
 
 def test_a_fold_of_other_labels_has_no_say(tmp_path):

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from msseg.postprocessing.decide import candidate_dice, rules_from_dice
+from msseg.postprocessing.decide import choose_rules
+from msseg.postprocessing.tables import case_table
 
 
 def row(*values: int) -> np.ndarray:
@@ -11,7 +12,7 @@ def row(*values: int) -> np.ndarray:
 
 
 def decide_rules(cases, num_classes):
-    return rules_from_dice([candidate_dice(*case, num_classes) for case in cases])
+    return choose_rules([case_table(*case, num_classes) for case in cases])
 
 
 def names(rules):
@@ -58,11 +59,3 @@ def test_a_class_that_no_case_has_neither_helps_nor_hinders():
     rules = decide_rules([(row(1, 1, 0, 1), row(1, 1, 0, 0))], 3)
     assert names(rules) == [("largest_component_together", (1, 2))]
     assert rules[0].dice_after == {1: 1.0}
-
-
-def test_dice_of_the_four_candidates_by_hand():
-    dice = candidate_dice(row(1, 1, 2, 1, 0, 2), row(1, 1, 2, 0, 0, 0), 4)
-    np.testing.assert_allclose(dice[0, 0], [0.8, 2 / 3, np.nan])
-    np.testing.assert_allclose(dice[0, 1], [1.0, 1.0, np.nan])
-    np.testing.assert_allclose(dice[1, 0], [0.8, 1.0, np.nan])
-    np.testing.assert_allclose(dice[1, 1], [1.0, 1.0, np.nan])

@@ -37,7 +37,7 @@ def test_rules_come_back_from_their_file_with_the_figures_that_kept_them(tmp_pat
 def test_an_unknown_rule_names_the_file_and_the_known_rules(tmp_path):
     path = tmp_path / "postprocessing.json"
     path.write_text(json.dumps({"version": 1, "rules": [{"rule": "polish", "classes": [1]}]}))
-    with pytest.raises(CheckpointError, match="unknown rule 'polish'; known are largest_component_of_each") as error:
+    with pytest.raises(CheckpointError, match="unknown rule 'polish'; known are attached_of_each") as error:
         read_rules(path)
     assert str(path) in str(error.value)
     assert all(name in str(error.value) for name in RULES)
