@@ -28,7 +28,8 @@ class Recipe:
     many steps fit. `patch_share` is the edge of the patches trained on as a share of the plan's, which the prediction
     keeps. `mirrors` is "plan" for the plan's axes, "lateral" for left and right of volumes alone, "horizontal" for left
     and right of slices too, or "none"; prediction mirrors as training did. `variations` says what is added to the
-    augmentation: "plan" for the plan's variations, "none", or one by its name even where the plan does not have it.
+    augmentation: "plan" for the plan's variations, "plan_colour" for its colour alone, "none", or one by its name even
+    where the plan does not have it.
     `padding` is "plan", or "zeros" or "mirror" around images in place of the plan's; prediction pads as training did.
     """
 
@@ -97,7 +98,7 @@ RECIPES = {
         ),
         # For minutes or hours instead of days, by the measurements in docs/benchmarks.md: many cheap steps (a narrow
         # network, small batches of smaller patches, anatomy mirrored only as it occurs) rather than few dear ones, each
-        # taken by Muon, whose rate for kernels is 0.02 at this learning rate.
+        # taken by Muon, whose rate for kernels is 0.02 at this learning rate. Inverted images take longer to learn.
         Recipe(
             name="budget",
             optimiser="muon",
@@ -119,6 +120,7 @@ RECIPES = {
             fitted_steps=1200,
             patch_share=0.85,
             mirrors="lateral",
+            variations="plan_colour",
         ),
         # Render U-Net's paper, and for ANU-Net, whose paper from the same group names no optimiser. Printed: Adam, 1e-2
         # to 1e-4, no augmentation, the stop. Decided: the cosine between, no weight decay, at most 100 epochs.
@@ -234,6 +236,7 @@ PADDED: dict[str, Callable[[Configuration], str]] = {
 # What a recipe's `variations` takes of the plan's.
 VARIED: dict[str, Callable[[Configuration], tuple[str, ...]]] = {
     "plan": lambda configuration: configuration.variations,
+    "plan_colour": lambda configuration: tuple(one for one in configuration.variations if one == "colour"),
     "none": lambda _configuration: (),
     "colour": lambda _configuration: ("colour",),
     "polarity": lambda _configuration: ("polarity",),

@@ -135,10 +135,17 @@ def test_the_sharp_and_the_schools_recipes_hold_their_papers_values():
 
 
 def test_padding_and_variations_are_the_plans_unless_the_recipe_says_otherwise(make_configuration):
-    planned = make_configuration((8, 8), image_padding="mirror", variations=("polarity",))
+    planned = make_configuration((8, 8), image_padding="mirror", variations=("colour", "polarity"))
     budget = RECIPES["budget"]
     assert configured(planned, budget).image_padding == "mirror"
     assert configured(planned, replace(budget, padding="zeros")).image_padding == "zeros"
     assert configured(planned, RECIPES["nnunet"]).image_padding == "zeros"
     chosen = {name: varying(planned) for name, varying in VARIED.items()}
-    assert chosen == {"plan": ("polarity",), "none": (), "colour": ("colour",), "polarity": ("polarity",)}
+    assert chosen == {
+        "plan": ("colour", "polarity"),
+        "plan_colour": ("colour",),
+        "none": (),
+        "colour": ("colour",),
+        "polarity": ("polarity",),
+    }
+    assert VARIED["plan_colour"](replace(planned, variations=("polarity",))) == ()
