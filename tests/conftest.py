@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from planning.costs.machine import KINDS, Arithmetic, CaseRates, ConvolutionRate, Machine, Process
@@ -132,3 +133,55 @@ def make_machine() -> Callable[..., Machine]:
         return replace(machine, **changes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_series() -> Callable[..., list[Path]]:
+    """Writes the slices of an array (z, y, x) as DICOM files; `places` count slices, `axes` are those of x and y."""
+    return _write_series
+
+
+def _write_series(
+    folder: Path,
+    image_zyx: np.ndarray,
+    places: Sequence[float] | None = None,
+    names: Sequence[str] | None = None,
+    series: str = "1.2.826.1",
+    description: str = "tiny",
+    axes: tuple[tuple[float, ...], tuple[float, ...]] = ((1, 0, 0), (0, 1, 0)),
+    pixel_mm: tuple[float, float] = (0.7, 0.8),
+    distance_mm: float = 2.5,
+) -> list[Path]:
+    import SimpleITK
+
+    folder.mkdir(parents=True, exist_ok=True)
+    places = range(len(image_zyx)) if places is None else places
+    names = [str(number) for number in range(len(image_zyx))] if names is None else names
+    paths = []
+    for values, place, name in zip(image_zyx, places, names, strict=True):
+        image = SimpleITK.GetImageFromArray(values[None].astype(np.int16))
+        position = np.array([-10, -20, 30]) + place * distance_mm * np.cross(*axes)
+        tags = {
+            "0008|0016": "1.2.840.10008.5.1.4.1.1.4",
+            "0008|0060": "MR",
+            "0008|103e": description,
+            "0020|000d": "1.2.826.2",
+            "0020|000e": series,
+            "0020|0032": "\\".join(f"{value:.6f}" for value in position),
+            "0020|0037": "\\".join(f"{value:.6f}" for axis in axes for value in axis),
+            "0028|0030": "\\".join(f"{value:.6f}" for value in pixel_mm),
+            "0018|0050": "5",
+        }
+        for tag, value in tags.items():
+            image.SetMetaData(tag, value)
+        # ITK writes its own geometry over the tags.
+        image.SetOrigin(position.tolist())
+        image.SetSpacing([pixel_mm[1], pixel_mm[0], distance_mm])
+        image.SetDirection(np.stack([*axes, np.cross(*axes)], axis=1).astype(float).ravel().tolist())
+        writer = SimpleITK.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetImageIO("GDCMImageIO")
+        writer.SetFileName(str(folder / f"{name}.dcm"))
+        writer.Execute(image)
+        paths.append(folder / f"{name}.dcm")
+    return paths

@@ -28,7 +28,7 @@ def read_itk(path: Path) -> RawImage:
         image = reader.Execute()
     except RuntimeError as problem:
         raise _unreadable(path, problem) from None
-    array = _simple_itk().GetArrayFromImage(image)
+    array = simple_itk().GetArrayFromImage(image)
     return RawImage(array.reshape(-1, *geometry.shape), 1.0, 0.0, geometry)
 
 
@@ -42,7 +42,7 @@ def write_itk(path: Path, array_czyx: np.ndarray, geometry: Geometry, is_label: 
 
     ITK compresses labels and images in one way; `is_label` chooses nothing here.
     """
-    sitk = _simple_itk()
+    sitk = simple_itk()
     channels = len(array_czyx)
     image = sitk.GetImageFromArray(array_czyx if channels > 1 else array_czyx[0], isVector=False)
     dimensions = image.GetDimension()
@@ -55,11 +55,14 @@ def write_itk(path: Path, array_czyx: np.ndarray, geometry: Geometry, is_label: 
         sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=_COMPRESSION_LEVEL)
 
 
-def _simple_itk() -> Any:
+def simple_itk() -> Any:
+    """The module, with its warnings off; ResourceError where it is not installed."""
     try:
         import SimpleITK
     except ImportError:
-        raise ResourceError("SimpleITK is not installed; NRRD and MetaImage need it: pip install SimpleITK") from None
+        raise ResourceError(
+            "SimpleITK is not installed; NRRD, MetaImage and DICOM need it: pip install SimpleITK"
+        ) from None
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     return SimpleITK
 
@@ -71,7 +74,7 @@ def _reader(path: Path) -> Any:
         check_meta_image_header(path)
     elif not head.startswith(b"NRRD"):
         raise FileError(path, "no NRRD header", "an NRRD file", "Convert the image, or name it after its format.")
-    reader = _simple_itk().ImageFileReader()
+    reader = simple_itk().ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
@@ -82,7 +85,7 @@ def _reader(path: Path) -> Any:
 
 
 def _check_kind(path: Path, reader: Any) -> None:
-    pixels = _simple_itk().GetPixelIDValueAsString(reader.GetPixelID())
+    pixels = simple_itk().GetPixelIDValueAsString(reader.GetPixelID())
     if reader.GetNumberOfComponents() != 1 or "complex" in pixels:
         raise FileError(
             path,
@@ -123,7 +126,7 @@ def read_pixels(path: Path) -> np.ndarray:
 
     For what the readers of pictures cannot: colours of 16 bits in PNG, and compressions of TIFF.
     """
-    sitk = _simple_itk()
+    sitk = simple_itk()
     try:
         return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     except RuntimeError as problem:
