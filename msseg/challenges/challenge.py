@@ -11,6 +11,7 @@ from msseg.errors import DatasetError
 
 if TYPE_CHECKING:  # it loads numpy
     from msseg.challenges.source import Listing
+    from msseg.evaluation.rankings import ChallengeMetric
 
 Pages = Literal["slices", "channels", "images"]
 Masks = Literal["auto", "instances", "semantic"]
@@ -90,6 +91,13 @@ class Challenge:
     write: Callable[[Path, Path, SubmissionOptions], list[str]] | None = None
     check: Callable[[Path, Path | None], list[Fault]] | None = None
     recognise: Callable[[Path], bool] | None = None
+
+    @property
+    def metric(self) -> ChallengeMetric | None:
+        """The figure by which this challenge ranks, by its row in `msseg.evaluation.rankings`; None without one."""
+        from msseg.evaluation.rankings import RANKINGS, ChallengeMetric
+
+        return ChallengeMetric(self.name) if self.name in RANKINGS else None
 
 
 def faults_text(faults: list[Fault]) -> str:

@@ -19,6 +19,8 @@ from msseg.evaluation.overlap import (
     counts_of,
     overlap_metrics,
 )
+from msseg.evaluation.rankings import RANKINGS, Ranking, find_ranking
+from msseg.evaluation.region_metrics import Region, measure_region
 from msseg.evaluation.surface import (
     DEFAULT_TOLERANCE_MM,
     EMPTY_DISTANCES,
@@ -39,7 +41,8 @@ class EvaluationOptions:
     """What is measured: surfaces or not, NSD's tolerance, the distance of a missed label, the distance's metric.
 
     `instances`: the files number objects, which are measured as such; None finds out from what lies beside the
-    references, where a folder of them is evaluated, and is no elsewhere.
+    references, where a folder of them is evaluated, and is no elsewhere. `challenge` names one of
+    `msseg.evaluation.rankings.RANKINGS`, by which cases are measured beside.
     """
 
     surfaces: bool = True
@@ -47,12 +50,15 @@ class EvaluationOptions:
     empty: str = "diagonal"
     metric: str = "euclidean"
     instances: bool | None = None
+    challenge: str | None = None
 
     def __post_init__(self) -> None:
         if self.empty not in EMPTY_DISTANCES:
             raise ValueError(f"empty={self.empty!r}; known: {', '.join(EMPTY_DISTANCES)}")
         if self.metric not in METRIC_ORDERS:
             raise ValueError(f"metric={self.metric!r}; known: {', '.join(METRIC_ORDERS)}")
+        if self.challenge is not None and self.challenge not in RANKINGS:
+            raise ValueError(f"challenge={self.challenge!r}; known: {', '.join(RANKINGS)}")
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,8 @@ class LabelMetrics:
 class CaseMetrics:
     """One case: metrics by label name; `undeclared` gives the voxels of each value that is in no label, by side.
 
-    `objects` are its numbered objects' metrics where they were asked for. Without `has_spacing` a pixel counts as 1 mm.
+    `objects` are its numbered objects' metrics where they were asked for, `challenge` those of a challenge's ranking by
+    region. Without `has_spacing` a pixel counts as 1 mm.
     """
 
     name: str
@@ -77,6 +84,7 @@ class CaseMetrics:
     undeclared: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     objects: ObjectMetrics | None = None
     has_spacing: bool = True
+    challenge: Mapping[str, Mapping[str, float | None]] | None = None
 
 
 def evaluate_case(
@@ -128,7 +136,8 @@ def measure_case(
     confusion = confusion_matrix(prediction, reference, declared)
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     box = _foreground_box(prediction, reference)
-    measured = {}
+    ranking = None if options.challenge is None else find_ranking(options.challenge)
+    measured, ranked = {}, {}
     for label, values in labels.items():
         members = members_of(values)
         counts = counts_of(confusion, [1 + declared.index(value) for value in members])
@@ -137,7 +146,26 @@ def measure_case(
             metrics |= _surfaces(prediction, reference, box, members, counts, spacing_mm, options)
         volumes = counts.predicted * voxel_ml, counts.expected * voxel_ml
         measured[label] = LabelMetrics(counts, *volumes, metrics)
-    return CaseMetrics(name, measured, _undeclared(prediction, reference, confusion, declared), objects)
+        if ranking is not None:
+            tolerance_mm = ranking.tolerances(labels, options.tolerance_mm)[label]
+            sides = (_mask(prediction[box], members), _mask(reference[box], members))
+            ranked[label] = _ranked(ranking, sides, spacing_mm, measured[label], tolerance_mm)
+    undeclared = _undeclared(prediction, reference, confusion, declared)
+    return CaseMetrics(name, measured, undeclared, objects, challenge=None if ranking is None else ranked)
+
+
+def _ranked(
+    ranking: Ranking,
+    sides: tuple[np.ndarray, np.ndarray],
+    spacing_mm: Sequence[float],
+    measured: LabelMetrics,
+    tolerance_mm: float,
+) -> dict[str, float | None]:
+    """What the challenge measures of one region, whose masks are `sides`."""
+    region = Region(
+        *sides, tuple(spacing_mm), measured.counts, measured.values, tolerance_mm=tolerance_mm, lesions=ranking.lesions
+    )
+    return measure_region(ranking, region)
 
 
 def members_of(values: LabelValues) -> tuple[int, ...]:

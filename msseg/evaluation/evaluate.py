@@ -22,10 +22,12 @@ from msseg.evaluation.case import (
     measure_case,
     the_label,
 )
+from msseg.evaluation.challenge_summary import ChallengeSummary, summarise_challenge
 from msseg.evaluation.label_names import has_instances_beside, labels_beside, labels_found
 from msseg.evaluation.object_summary import ObjectSummary, object_summary_to_json, objects_to_json, summarise_objects
 from msseg.evaluation.objects import OBJECT_METRICS, ObjectMetrics
 from msseg.evaluation.pairs import Pair, pair_files
+from msseg.evaluation.rankings import find_ranking, ranking_labels
 from msseg.evaluation.summary import LabelSummary, foreground_mean, summarise
 from msseg.files import atomic_path, write_json
 from msseg.parallel import Outcome, map_cases
@@ -54,7 +56,7 @@ class Evaluation:
 
     `missing` are cases with a reference but no prediction, `failed` those that could not be measured, with the
     reason: neither is in any mean. `unexpected` are predictions without a reference. `objects` is None where no
-    objects were measured.
+    objects were measured, `challenge` where no challenge was named in the options.
     """
 
     labels: Mapping[str, LabelValues]
@@ -67,6 +69,7 @@ class Evaluation:
     mean_foreground: Mapping[str, float | None]
     pooled_foreground: Mapping[str, float | None]
     objects: ObjectSummary | None = None
+    challenge: ChallengeSummary | None = None
 
     @property
     def has_spacing(self) -> bool:
@@ -91,9 +94,9 @@ def evaluate_folder(
     """The evaluation of every case that has a reference; missing and failed cases are named in it.
 
     `labels` None takes those of a `dataset.json` in or above the reference folder, else the values that the
-    references hold. Whether the files number objects is found out where `options.instances` is None (see
-    `has_instances_beside`). `watch(outcomes, total)` passes the outcomes through, for a progress bar. Raises
-    DatasetError where a folder or every prediction is missing.
+    references hold; a challenge in the options has regions of its own. Whether the files number objects is found out
+    where `options.instances` is None (see `has_instances_beside`). `watch(outcomes, total)` passes the outcomes
+    through, for a progress bar. Raises DatasetError where a folder or every prediction is missing.
     """
     options = options or EvaluationOptions()
     pairing = pair_files(prediction_folder, reference_folder)
@@ -102,6 +105,10 @@ def evaluate_folder(
             f"{prediction_folder}: none of its files has the name of a reference in {reference_folder} "
             f"(looked for {', '.join(pairing.missing[:3])}, …). Give the folder of the segmentations."
         )
+    challenge = options.challenge
+    if challenge is not None:
+        options = replace(options, instances=options.instances or find_ranking(challenge).objects or None)
+        labels = ranking_labels(challenge, labels or labels_beside(reference_folder))
     if options.instances is None:
         may_be = labels is None or sum(values != 0 for values in labels.values()) == 1
         options = replace(options, instances=may_be and has_instances_beside(reference_folder))
@@ -144,9 +151,11 @@ def gather(
     """The evaluation that measured cases add up to, in the order of their names."""
     ordered = tuple(sorted(cases, key=lambda case: case.name))
     summary = {label: summarise(ordered, label) for label in labels}
+    options, objects = options or EvaluationOptions(), summarise_objects(ordered)
+    ranked = (labels, options.tolerance_mm, objects)
     return Evaluation(
         labels=dict(labels),
-        options=options or EvaluationOptions(),
+        options=options,
         cases=ordered,
         missing=tuple(missing),
         failed=dict(sorted((failed or {}).items())),
@@ -154,7 +163,8 @@ def gather(
         summary=summary,
         mean_foreground=foreground_mean(one.mean for one in summary.values()),
         pooled_foreground=foreground_mean(one.pooled for one in summary.values()),
-        objects=summarise_objects(ordered),
+        objects=objects,
+        challenge=None if options.challenge is None else summarise_challenge(ordered, options.challenge, *ranked),
     )
 
 
@@ -188,6 +198,7 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
         "pooled_foreground": dict(evaluation.pooled_foreground),
         "summary": {label: asdict(summary) for label, summary in evaluation.summary.items()},
         **({} if evaluation.objects is None else {"objects": object_summary_to_json(evaluation.objects)}),
+        **({} if evaluation.challenge is None else {"challenge": asdict(evaluation.challenge)}),
         "missing": list(evaluation.missing),
         "failed": dict(evaluation.failed),
         "unexpected": list(evaluation.unexpected),
@@ -207,7 +218,8 @@ def _case_to_json(case: CaseMetrics) -> dict[str, Any]:
         for name, one in case.labels.items()
     }
     objects = {} if case.objects is None else {"objects": objects_to_json(case.objects)}
-    return {"name": case.name, "labels": labels, **objects, "undeclared": case.undeclared}
+    challenge = {} if case.challenge is None else {"challenge": case.challenge}
+    return {"name": case.name, "labels": labels, **objects, **challenge, "undeclared": case.undeclared}
 
 
 def _finite_or_null(value: Any) -> Any:
@@ -235,14 +247,15 @@ OBJECT_COLUMNS = (*OBJECT_METRICS, "predicted_objects", "reference_objects")
 def write_evaluation(evaluation: Evaluation, json_path: Path | None, csv_path: Path | None = None) -> None:
     """Write the evaluation as JSON and as CSV (a row per case and label, empty where not defined), atomically.
 
-    `OBJECT_COLUMNS` follow `CSV_COLUMNS` where objects were measured.
+    `OBJECT_COLUMNS` follow `CSV_COLUMNS` where objects were measured, then a challenge's metrics as `challenge_…`.
     """
     if json_path is not None:
         write_json(json_path, evaluation_to_json(evaluation))
     if csv_path is not None:
         with atomic_path(csv_path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             rows = csv.writer(stream)
-            rows.writerow(CSV_COLUMNS if evaluation.objects is None else (*CSV_COLUMNS, *OBJECT_COLUMNS))
+            objects = () if evaluation.objects is None else OBJECT_COLUMNS
+            rows.writerow((*CSV_COLUMNS, *objects, *(f"challenge_{name}" for name in _ranked_metrics(evaluation))))
             rows.writerows(_csv_rows(evaluation))
 
 
@@ -253,7 +266,14 @@ def _csv_rows(evaluation: Evaluation) -> Iterator[list[Any]]:
             counts = [one.counts.true_positive, one.counts.false_positive, one.counts.false_negative]
             volumes = [one.prediction_ml, one.reference_ml]
             row = [case.name, label, *values, evaluation.options.tolerance_mm, *volumes, *counts]
-            yield row if case.objects is None else [*row, *_object_fields(case.objects)]
+            objects = [] if case.objects is None else _object_fields(case.objects)
+            ranked = {} if case.challenge is None else case.challenge[label]
+            yield [*row, *objects, *(ranked.get(name) for name in _ranked_metrics(evaluation))]
+
+
+def _ranked_metrics(evaluation: Evaluation) -> tuple[str, ...]:
+    challenge = evaluation.options.challenge
+    return () if challenge is None else find_ranking(challenge).metrics
 
 
 def _object_fields(objects: ObjectMetrics) -> list[Any]:

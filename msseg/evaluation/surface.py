@@ -115,8 +115,8 @@ def surface_distances(
     box = bounding_box(prediction | reference)
     predicted, expected = surface_voxels(prediction[box]), surface_voxels(reference[box])
     return SurfaceDistances(
-        _nearest_mm(predicted, expected, spacing, METRIC_ORDERS[metric]),
-        _nearest_mm(expected, predicted, spacing, METRIC_ORDERS[metric]),
+        nearest_mm(predicted, expected, spacing, METRIC_ORDERS[metric]),
+        nearest_mm(expected, predicted, spacing, METRIC_ORDERS[metric]),
     )
 
 
@@ -142,7 +142,7 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def _nearest_mm(source: np.ndarray, target: np.ndarray, spacing_mm: np.ndarray, order: float) -> np.ndarray:
+def nearest_mm(source: np.ndarray, target: np.ndarray, spacing_mm: np.ndarray, order: float) -> np.ndarray:
     """Distance in mm from each source voxel to the nearest target voxel, in the order of `np.argwhere`."""
     distances = np.zeros(np.count_nonzero(source))
     apart = ~target[source]
