@@ -10,9 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from msseg.challenges.form import Form
-from msseg.challenges.source import Source, label_shape, number_kind, read_source_image, read_source_label
+from msseg.challenges.source import (
+    ImageReader,
+    LabelReader,
+    Source,
+    label_grid,
+    number_kind,
+    read_source_image,
+    read_source_label,
+)
 from msseg.data.geometry import Geometry
-from msseg.data.image import image_ending, write_image, write_label
+from msseg.data.image import PICTURE_ENDINGS, image_ending, write_image, write_label
 from msseg.data.png_chunks import COLOUR, GREY, read_png_header
 from msseg.data.problems import FileError, Problem
 from msseg.files import atomic_path
@@ -28,21 +36,25 @@ class CaseWriter:
 
     destination: Path
     form: Form
+    read_image: ImageReader = read_source_image
+    read_label: LabelReader = read_source_label
 
     def __call__(self, source: Source) -> list[Problem]:
         """Write the images and labels of one source, each file whole or not at all.
 
         Everything is read before the first file is written. Raises FileError for what cannot be taken.
         """
-        image, geometry = read_source_image(source)
+        image, geometry = self.read_image(source)
+        self._check_channels(source, image)
         label, notes = self._label(source, geometry) if source.label is not None else (None, [])
         for name, files, page in self._pages(source, image):
             grid = replace(geometry, shape=files[0].shape[1:])
-            for path, channels in zip(self.image_paths(name, source.is_test), files, strict=True):
-                if page is None and self._is_plain(source.image, len(channels), len(files)):
-                    _copy(source.image, path)
+            for number, (path, channels) in enumerate(zip(self.image_paths(name, source.is_test), files, strict=True)):
+                plain = None if page is not None else self._plain(source, number, len(channels), len(files))
+                if plain is not None:
+                    _copy(plain, path)
                 else:
-                    write_image(path, channels.astype(number_kind(channels)), grid)
+                    write_image(path, channels.astype(self._kind(channels)), grid)
             if label is not None:
                 write_label(self.label_path(name, source.is_test), label if page is None else label[page], grid)
         return notes
@@ -77,18 +89,41 @@ class CaseWriter:
             yield name, [file[:, page] for file in files], page
 
     def _label(self, source: Source, geometry: Geometry) -> tuple[np.ndarray, list[Problem]]:
-        label, notes = read_source_label(source, label_shape(geometry, self.form.pages))
+        label, notes = self.read_label(source, label_grid(geometry, self.form.pages))
         assert source.label is not None
         if self.form.instances:
             return _renumbered(source.label, label, self.form.ending), notes
         _refuse_undeclared(source.label, label, self.form.labels)
         return label, notes
 
-    def _is_plain(self, path: Path, channels: int, files: int) -> bool:
-        """Whether the file is already what would be written."""
-        if image_ending(path) != self.form.ending or files > 1 or self.form.pages == "channels":
-            return False
-        return not self.form.is_packed or _is_plain_picture(path, channels)
+    def _plain(self, source: Source, number: int, channels: int, files: int) -> Path | None:
+        """The file of the source that is already what would be written, None where there is none."""
+        if len(source.images) != files or self.form.pages == "channels":
+            return None
+        path = source.images[number]
+        if path.is_dir() or image_ending(path) != self.form.ending:
+            return None
+        return path if not self.form.is_packed or _is_plain_picture(path, channels) else None
+
+    def _kind(self, channels: np.ndarray) -> str:
+        """The type to write numbers in; volumes know negative integers beside what pictures know."""
+        kind = number_kind(channels)
+        return (
+            "int16" if kind == "float32" and self.form.ending not in PICTURE_ENDINGS and _is_int16(channels) else kind
+        )
+
+    def _check_channels(self, source: Source, image: np.ndarray) -> None:
+        wanted = len(self.form.channels)
+        if not self.form.is_packed and self.form.pages != "channels" and len(image) != wanted:
+            expected = f"{wanted} ({', '.join(self.form.channels)})"
+            raise FileError(source.image, f"{len(image)} channels", expected, "Take the case out, or export it again.")
+
+
+def _is_int16(channels: np.ndarray) -> bool:
+    limits = np.iinfo(np.int16)
+    if channels.min() < limits.min or channels.max() > limits.max:
+        return False
+    return all((plane == np.rint(plane)).all() for plane in channels.reshape(-1, *channels.shape[-2:]))
 
 
 def _is_plain_picture(path: Path, channels: int) -> bool:

@@ -14,6 +14,7 @@ from msseg.challenges.form import Form, decide_form
 from msseg.challenges.journal import Entry, Journal, read_journal
 from msseg.challenges.source import Listing, Look, Source, look_at
 from msseg.data.problems import FileError, Problem, problems_table
+from msseg.data.raw import check_is_image_file
 from msseg.errors import DatasetError, MssegError
 from msseg.files import content_hash, value_hash, write_json
 from msseg.parallel import map_cases
@@ -78,23 +79,26 @@ def _convert(listing: Listing, destination: Path, options: ConversionOptions) ->
     _check_labels(listing)
     journal = read_journal(destination)
     sources, collisions = _without_collisions(listing.sources)
-    look = partial(_look, instances=listing.instances, pages=listing.pages)
+    look = partial(_look, instances=listing.instances, pages=listing.pages, form=listing.form)
     seen, unread = _each(look, sources, "looking at images", options)
     problems = [*listing.problems, *collisions, *unread]
     if not seen:
         return ConversionReport(destination, None, 0, 0, 0, tuple(problems))
-    form = decide_form({s: found for s, (found, _) in seen.items()}, listing.labels, listing.instances, listing.pages)
+    looks = {source: found for source, (found, _) in seen.items() if found is not None}
+    form = listing.form or decide_form(looks, listing.labels, listing.instances, listing.pages)
     keys = {source: value_hash([key, repr(form)]) for source, (_, key) in seen.items()}
     left = [source for source in seen if not journal.is_done(_key_name(source), keys[source])]
     if left:
         journal.begin()
         (destination / DESCRIPTION).unlink(missing_ok=True)
-    failed = _write(CaseWriter(destination, form), left, keys, journal, options)
+    writer = CaseWriter(destination, form, listing.read_image, listing.read_label)
+    failed = _write(writer, left, keys, journal, options)
     done = [source for source in seen if journal.is_done(_key_name(source), keys[source])]
     problems += failed + journal.left_over([_key_name(source) for source in listing.sources])
     problems += [note for source in done for note in journal.entries[_key_name(source)].notes]
     if done:
-        write_json(destination / DESCRIPTION, form.description(destination.resolve().name, _cases(done, test=False)))
+        description = form.description(destination.resolve().name, _cases(done, test=False))
+        write_json(destination / DESCRIPTION, {**description, **listing.extras})
     kept = _cases([source for source in done if source not in left])
     return ConversionReport(destination, form, _cases(done) - kept, kept, _cases(done, test=True), tuple(problems))
 
@@ -132,9 +136,18 @@ def _without_collisions(sources: Sequence[Source]) -> tuple[list[Source], list[P
     return [source for source in sources if source not in refused], list(refused.values())
 
 
-def _look(source: Source, instances: bool, pages: Pages) -> tuple[Look, str]:
-    """What a source holds, and a hash of its files."""
-    return look_at(source, instances, pages), content_hash(*source.files)
+def _look(source: Source, instances: bool, pages: Pages, form: Form | None) -> tuple[Look | None, str]:
+    """What a source holds, None where the form is known without it, and a hash of its files."""
+    look = look_at(source, instances, pages) if form is None else None
+    digest = _content(source)
+    return look, value_hash([digest, source.facts]) if source.facts else digest
+
+
+def _content(source: Source) -> str:
+    """A hash of the files of a source; FileError for one that is not there."""
+    for file in source.files:
+        check_is_image_file(file)
+    return content_hash(*source.files)
 
 
 def _each(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msseg.challenges.source import Listing, Source
+from msseg.data.dicom_files import dicom_files
 from msseg.data.image import read_geometry
 from msseg.data.problems import FileError
 from msseg.errors import DatasetError
@@ -20,6 +21,7 @@ _READ_IMAGE, _READ_MASK, _WRITE_IMAGE, _WRITE_LABEL = 6.0, 0.7, 45.0, 5.0
 _FILE_S = 0.0003
 _LOOKS = 2  # once to decide on the form of the data set, once to write
 _PIXEL_BYTES = 40  # in memory: stored colours, float32, what is written
+_DICOM_BYTES = 2  # of a voxel, as nearly all are stored
 _CSV_SHARE = 0.5  # of a submission to its predictions
 
 
@@ -85,8 +87,13 @@ def submission_cost(source: Path, machine: Machine) -> Estimate:
 
 
 def _size(source: Source) -> _Size:
-    files = source.files
-    return _Size(_pixels(source.image), len(files) - 1, files[0].stat().st_size)
+    masks = len(source.files) - len(source.images) if source.label is not None else 0
+    folders = [image for image in source.images if image.is_dir()]
+    if folders:
+        stored = sum(path.stat().st_size for folder in folders for path in dicom_files(folder))
+        return _Size(stored // _DICOM_BYTES, masks, stored)
+    files = [image for image in source.images if image.is_file()]
+    return _Size(sum(map(_pixels, files)), masks, sum(file.stat().st_size for file in files))
 
 
 def _pixels(path: Path) -> int:

@@ -11,6 +11,7 @@ from msseg.challenges.source import MOST_VALUES, Look, Source
 from msseg.data.image import image_ending, output_ending
 from msseg.errors import DatasetError
 
+VOLUME_ENDING = ".nii.gz"
 _BACKGROUND = {"background": 0}
 _COLOUR = ("red", "green", "blue")
 _GREY = ("grey",)
@@ -42,6 +43,11 @@ class Form:
         return {**value, "instances": True} if self.instances else value
 
 
+def volume_form(channels: Sequence[str], labels: Mapping[str, int], ending: str = VOLUME_ENDING) -> Form:
+    """The form of volumes whose channels and labels (without the background) are known beforehand."""
+    return Form(ending, tuple(channels), {**_BACKGROUND, **labels}, instances=False, pages="slices", is_packed=False)
+
+
 def decide_form(looks: Mapping[Source, Look], labels: Mapping[str, int], instances: bool, pages: Pages) -> Form:
     """The form for sources of which each was looked at; `labels` are those named, else the values that were found.
 
@@ -60,13 +66,17 @@ def decide_form(looks: Mapping[Source, Look], labels: Mapping[str, int], instanc
 
 
 def _ending_of_volumes(sources: Sequence[Source]) -> str:
-    endings = {"picture" if source.is_flat else output_ending(image_ending(source.image) or "") for source in sources}
+    endings = {"picture" if source.is_flat else _ending_of_volume(source) for source in sources}
     if len(endings) > 1:
         raise DatasetError(
             f"images of the kinds {', '.join(sorted(endings))}; expected one: pictures, or volumes of one ending. "
             "Convert them apart."
         )
     return endings.pop()
+
+
+def _ending_of_volume(source: Source) -> str:
+    return VOLUME_ENDING if source.image.is_dir() else output_ending(image_ending(source.image) or "")
 
 
 def _channels_of_volumes(looks: Sequence[Look]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from msseg.pipeline.explain import too_little_memory
 from msseg.pipeline.explain_evaluation import pair_size
 from msseg.pipeline.explain_prediction import Views, used_device, work_of
 from msseg.pipeline.planning import load_plan
-from msseg.pipeline.splits import groups_of, split_of
+from msseg.pipeline.splits import declared_grouping, groups_of, split_of
 from msseg.training.recipes import Recipe, configured, default_recipe, recipe_named, scaled_features, training_patch
 from planning.costs.estimate import Estimate
 from planning.costs.fold_end import FoldEnd
@@ -239,5 +239,6 @@ def _split(place: Task, fold: str, wish: TrainingWish, configuration: str) -> Sp
     names = stored_names(place.store(configuration)) or [
         case.name for case in read_dataset(place.raw, place.preprocessed).training
     ]
-    groups = None if wish.group_by is None else groups_of(names, wish.group_by)
+    group_by = wish.group_by or declared_grouping(place.raw)
+    groups = None if group_by is None else groups_of(names, group_by)
     return split_of(make_splits(names, groups=groups), fold)

@@ -22,7 +22,7 @@ _LOG = logging.getLogger("msseg")
 def ensure_splits(task: Task, case_names: Sequence[str], group_by: str | None = None) -> list[Split]:
     """The folds of these cases: those on disk where they still fit, else new ones, written.
 
-    `group_by` None keeps the grouping that the folds on disk were made with.
+    `group_by` None keeps the grouping that the folds on disk were made with, or else that of the data set itself.
     """
     path = task.preprocessed / "splits.json"
     stored = _read_splits(path) if path.is_file() else None
@@ -31,12 +31,26 @@ def ensure_splits(task: Task, case_names: Sequence[str], group_by: str | None = 
         if stored.cases == tuple(sorted(case_names)) and stored.group_by == group_by:
             return list(stored.folds)
         _LOG.warning("%s: made anew for %d cases; folds trained before were of other cases.", path, len(case_names))
+    group_by = group_by if group_by is not None or stored is not None else declared_grouping(task.raw)
     splits = make_splits(case_names, groups=None if group_by is None else groups_of(case_names, group_by))
     folds = [{"train": list(s.train), "validation": list(s.validation), "note": s.note} for s in splits]
     write_json(path, {"group_by": group_by, "cases": sorted(case_names), "folds": folds})
     for note in sorted({split.note for split in splits if split.note}):
         _LOG.warning("splits: %s.", note)
     return splits
+
+
+def declared_grouping(folder: Path) -> str | None:
+    """The entry `group_by` of a data set's dataset.json, where there is one: the patient in the names of its cases.
+
+    Raises DatasetError for one that is no text.
+    """
+    path = folder / "dataset.json"
+    description = read_json(path, DatasetError) if path.is_file() else {}
+    pattern = description.get("group_by") if isinstance(description, dict) else None
+    if pattern is not None and not isinstance(pattern, str):
+        raise DatasetError(f"{path}: group_by {pattern!r}; expected a regular expression. Mend dataset.json.")
+    return pattern
 
 
 @dataclass(frozen=True)
