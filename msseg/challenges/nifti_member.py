@@ -64,7 +64,7 @@ class NiftiMember:
 
 def open_nifti(archive: zipfile.ZipFile, name: str) -> NiftiMember:
     """A member with its header read. Raises FileError for no such image, and what `zip_members.UNREADABLE` lists."""
-    stream = cast(IO[bytes], archive.open(name))
+    stream = archive.open(name)
     if name.endswith(_GZIP):
         stream = cast(IO[bytes], gzip.GzipFile(fileobj=stream))
     return NiftiMember(name, read_nifti_head(Path(name), stream), stream)
