@@ -128,17 +128,24 @@ def measure_whole_volumes(run: Run, make_segment: MakeSegment | None) -> None:
 
 
 def _due_cases(run: Run) -> tuple[str, ...]:
-    """The cases to segment now: the first few of the split, the same each time."""
+    """The cases to segment now: a few of the split of ordinary size, the same each time."""
     job, state = run.job, run.state
-    few = job.split.validation[:WHOLE_VOLUMES]
     if job.budget_s is None:
         due = (state.step // run.steps_per_epoch) % job.recipe.whole_volume_every == 0
-        return tuple(few) if due else ()
+        return _ordinary_cases(run, WHOLE_VOLUMES) if due else ()
     done = state.whole_volume_validations
     if done >= len(BUDGET_MARKS) or training_share(run) < BUDGET_MARKS[done]:
         return ()
     affordable = _SHARE_FOR_WHOLE_VOLUMES * job.budget_s / (state.seconds_per_case or math.inf)
-    return tuple(few[: max(1, int(affordable))])
+    return _ordinary_cases(run, max(1, min(WHOLE_VOLUMES, int(affordable))))
+
+
+def _ordinary_cases(run: Run, count: int) -> tuple[str, ...]:
+    """The validation cases nearest to their mean size: how long they take says how long all of them will."""
+    names = run.job.split.validation
+    voxels = {name: open_case(run.job.store, name).image[0].size for name in names}
+    usual = sum(voxels.values()) / max(len(voxels), 1)
+    return tuple(sorted(names, key=lambda name: abs(voxels[name] - usual))[:count])
 
 
 def _image_and_label(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:

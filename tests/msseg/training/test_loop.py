@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from msseg.checkpoint import FINAL, LATEST, load_checkpoint
+from msseg.data.store import write_case
 from msseg.errors import CheckpointError, DatasetError, MssegError, ResourceError
 from msseg.interrupts import StopRequest
 from msseg.pipeline.training import segment_maker
@@ -261,6 +262,15 @@ def test_a_budget_ends_training_before_its_time_with_the_final_validation_in_res
     rates = [entry["learning_rate"] for entry in events(job.folder, "epoch")]
     assert rates[-1] < 0.3 * max(rates)
     assert len(measured) == 4
+
+
+def test_cases_of_ordinary_size_say_how_long_the_others_will_take(make_job: MakeJob, store):
+    for name, length in {"giant": 60, "dwarf": 9, "ordinary": 30}.items():
+        image = np.zeros((1, length, 12, 12), np.float32)
+        write_case(store, name, image, np.zeros(image.shape[1:], np.uint8), {}, {}, key="k")
+    job = make_job(budget_s=60.0, split=Split(("case_0",), ("giant", "dwarf", "ordinary")))
+    train_fold(job, make_segment, report=silent, clock=FakeClock(0.25))
+    assert events(job.folder, "validation")[0]["cases"] == ["ordinary"]
 
 
 def test_a_budget_shorter_than_an_epoch_knows_its_final_validation_too(make_job: MakeJob, recipe):
