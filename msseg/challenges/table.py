@@ -13,6 +13,22 @@ from msseg.errors import DatasetError
 _PLACES = {
     "dsb2018": ("dsb2018", "DSB2018"),
     "isbi2012": ("isbi2012", "ISBI2012"),
+    "kits19": ("kits19", "KITS19"),
+    "kits23": ("kits19", "KITS23"),
+    "lits17": ("lits17", "LITS17"),
+    "chaos_ct": ("chaos", "CHAOS_CT"),
+    "chaos_t1": ("chaos", "CHAOS_T1"),
+    "chaos_t2": ("chaos", "CHAOS_T2"),
+    "acdc": ("acdc", "ACDC"),
+    "decathlon": ("decathlon", "DECATHLON"),
+    "brats19": ("brats", "BRATS19"),
+    "brats20": ("brats", "BRATS20"),
+    "brats21": ("brats", "BRATS21"),
+    "brats23": ("brats", "BRATS23"),
+    "brats24": ("brats", "BRATS24"),
+    "nnunet_v1": ("described", "NNUNET_V1"),
+    "nnunet_v2": ("described", "NNUNET_V2"),
+    "dicom": ("dicom", "DICOM"),
     "folder": ("folder", "FOLDER"),
 }
 
