@@ -29,6 +29,9 @@ _PLACES = {
     "nnunet_v1": ("described", "NNUNET_V1"),
     "nnunet_v2": ("described", "NNUNET_V2"),
     "dicom": ("dicom", "DICOM"),
+    "luna16": ("luna16", "LUNA16"),
+    "lidc": ("lidc", "LIDC"),
+    "chaos": ("chaos", "CHAOS"),
     "folder": ("folder", "FOLDER"),
 }
 
