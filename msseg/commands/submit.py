@@ -1,4 +1,7 @@
-"""msseg_submit --challenge NAME -i pred/ -o FILE: a challenge's submission file, checked before it is put in place."""
+"""msseg_submit --challenge NAME -i pred/ -o FILE: a challenge's submission file, checked before it is put in place.
+
+--check FILE checks a file alone; --container DIR -m MODEL writes what a container for Grand Challenge is built from.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ examples:
   msseg_submit --challenge dsb2018 -i pred/ -o submission.csv -r stage1_test/
   msseg_predict -i raw/Dataset012_Membranes/imagesTs -o pred/ --save-probabilities
   msseg_submit --challenge isbi2012 -i pred/ -o submission.tif
-  msseg_submit --challenge dsb2018 --check submission.csv -r stage1_test/
+  msseg_submit --challenge kits19 -i pred/ -o predictions.zip -r kits19/data/
+  msseg_submit --check predictions.zip -r kits19/data/
+  msseg_submit --container container/ -m models/3d_unet --channels ct --slug kidney-tumour
 """
 
 
@@ -27,13 +32,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = console.make_parser(
         "msseg_submit",
         "Write a challenge's submission file from a folder of predictions. The file is checked before it is put in\n"
-        "place: nothing appears where it has a fault. --check FILE checks a file alone, whoever wrote it.",
+        "place: nothing appears where it has a fault. --check FILE checks a file alone, whoever wrote it;\n"
+        "--container DIR writes a folder from which Docker builds a container for Grand Challenge.",
         EPILOG,
     )
-    parser.add_argument("--challenge", required=True, metavar="NAME", help="dsb2018 or isbi2012")
+    parser.add_argument("--challenge", metavar="NAME", help="kits19, decathlon, … (default with --check: by the file)")
     work = parser.add_mutually_exclusive_group(required=True)
     work.add_argument("-i", "--input", metavar="DIR", help="folder of predictions")
     work.add_argument("--check", metavar="FILE", help="check this file and write nothing")
+    work.add_argument("--container", metavar="DIR", help="write a container's folder here, for the model of -m")
     parser.add_argument("-o", "--output", metavar="FILE", help="the submission to write")
     parser.add_argument("-r", "--images", metavar="DIR", help="the challenge's images: tell names and sizes")
     parser.add_argument(
@@ -42,11 +49,30 @@ def main(argv: list[str] | None = None) -> int:
         default="auto",
         help="dsb2018: what a mask's values are: object numbers, or one value for all (default: auto, said)",
     )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=0.1,
+        metavar="P",
+        help="luna16, lidc: a candidate is where the probability is above P (default: 0.1)",
+    )
+    parser.add_argument(
+        "--score", choices=("max", "mean"), default="max", help="luna16, lidc: a candidate's probability (default: max)"
+    )
+    parser.add_argument("-m", "--model", metavar="DIR", help="--container: the model folder")
+    parser.add_argument(
+        "--channels", nargs="+", default=[], metavar="SLUG", help="--container: the input of each channel, in order"
+    )
+    parser.add_argument(
+        "--slug", default="segmentation", metavar="SLUG", help="--container: the output's (default: segmentation)"
+    )
     console.add_contract(parser)
     return console.run(parser, _run, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.container:
+        return _container(arguments)
     work = _check if arguments.check else _submit
     return console.under_contract(arguments, lambda machine: _cost(arguments, machine), lambda: work(arguments))
 
@@ -69,7 +95,9 @@ def _submit(arguments: argparse.Namespace) -> int:
 
     if not arguments.output:
         raise DatasetError("-i without -o: expected the name of the file to write. Name it with -o.")
-    options = SubmissionOptions(_images(arguments), arguments.masks)
+    if not arguments.challenge:
+        raise DatasetError("-i without --challenge: expected what the file is for. Name it with --challenge.")
+    options = SubmissionOptions(_images(arguments), arguments.masks, arguments.threshold, arguments.score)
     report = submit(find_challenge(arguments.challenge), Path(arguments.input), Path(arguments.output), options)
     console.say(arguments, report.summary())
     return console.EXIT_DONE
@@ -77,10 +105,25 @@ def _submit(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from msseg.challenges.challenge import faults_text
+    from msseg.challenges.guess import guess_challenge
     from msseg.challenges.submission import check_submission
     from msseg.challenges.table import find_challenge
 
-    faults = check_submission(find_challenge(arguments.challenge), Path(arguments.check), _images(arguments))
+    path = Path(arguments.check)
+    challenge = find_challenge(arguments.challenge) if arguments.challenge else guess_challenge(path)
+    faults = check_submission(challenge, path, _images(arguments))
+    guessed = "" if arguments.challenge else f"{path}: taken for a submission to {challenge.name}.\n"
     unchecked = "" if arguments.images else " Names and sizes of images were not checked: give them with -r."
-    summary = faults_text(faults) if faults else f"{arguments.check}: no fault found.{unchecked}"
-    return console.conclude(arguments, summary, not faults)
+    summary = faults_text(faults) if faults else f"{path}: no fault found.{unchecked}"
+    return console.conclude(arguments, guessed + summary, not faults)
+
+
+def _container(arguments: argparse.Namespace) -> int:
+    from msseg.challenges.container import write_container
+    from msseg.errors import DatasetError
+
+    if not arguments.model:
+        raise DatasetError("--container without -m: expected the model folder. Name it with -m.")
+    folder = write_container(Path(arguments.container), Path(arguments.model), arguments.channels, arguments.slug)
+    console.say(arguments, f"{folder}: written. Build it there with: docker build -t segmentation .")
+    return console.EXIT_DONE

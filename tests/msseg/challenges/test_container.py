@@ -1,0 +1,106 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+
+from msseg.challenges.container import write_container
+from msseg.challenges.container_entry import list_cases
+from msseg.checkpoint import Checkpoint, save_checkpoint
+from msseg.data.geometry import Geometry
+from msseg.data.image import read_image, read_label, write_image
+from msseg.errors import CheckpointError, DatasetError
+from msseg.networks.build import build_network
+from msseg.pipeline.prediction import load_predictor
+from msseg.postprocessing.rules import write_rules
+
+GRID = Geometry((8, 8, 8), (1.0, 1.0, 2.0), (-3.0, 4.0, 5.0))
+
+
+@pytest.fixture
+def model_dir(tmp_path, make_plan, make_configuration):
+    """A model folder of one untrained fold, with a log that a container does not need."""
+    configuration = make_configuration()
+    network = build_network(configuration, 1, 2, torch.Generator().manual_seed(0))
+    checkpoint = Checkpoint(network.state_dict(), make_plan(configuration), configuration.name)
+    for name in ("final", "latest"):
+        save_checkpoint(tmp_path / f"model/fold_0/checkpoint_{name}.safetensors", checkpoint)
+    (tmp_path / "model/fold_0/training.log").write_text("long")
+    write_rules(tmp_path / "model/postprocessing.json", [])
+    return tmp_path / "model"
+
+
+def image_at(path):
+    write_image(path, np.random.default_rng(0).normal(size=(1, *GRID.shape)).astype(np.float32), GRID)
+    return path
+
+
+def test_the_folder_holds_what_the_container_needs_and_no_more(model_dir, tmp_path):
+    folder = write_container(tmp_path / "container", model_dir, ["ct"], "kidney-tumour")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "Dockerfile",
+        "model",
+        "msseg",
+        "planning",
+        "process.py",
+        "requirements.txt",
+    ]
+    model = sorted(path.relative_to(folder / "model").as_posix() for path in (folder / "model").rglob("*.*"))
+    assert model == ["fold_0/checkpoint_final.safetensors", "postprocessing.json"]
+    assert not list(folder.rglob("__pycache__"))
+    dockerfile = (folder / "Dockerfile").read_text()
+    assert 'ENV MSSEG_CHANNELS="ct" MSSEG_SLUG="kidney-tumour"' in dockerfile and "USER user" in dockerfile
+    requirements = (folder / "requirements.txt").read_text()
+    assert "torch>=" in requirements and "pytest" not in requirements
+
+
+def test_the_entry_point_segments_what_is_mounted(model_dir, tmp_path):
+    folder = write_container(tmp_path / "container", model_dir)
+    image = image_at(tmp_path / "input/images/ct/0f3c.mha")
+    paths = {"PYTHONPATH": folder, "MSSEG_INPUT": tmp_path / "input", "MSSEG_OUTPUT": tmp_path / "output"}
+    environment = {**os.environ, **{name: str(path) for name, path in paths.items()}, "MSSEG_SLUG": "kidney"}
+    script = [sys.executable, str(folder / "process.py")]
+    done = subprocess.run(script, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    label, geometry = read_label(tmp_path / "output/images/kidney/0f3c.mha")
+    expected = load_predictor(model_dir).predict_array(read_image([image])[0], GRID.spacing_mm)
+    assert np.array_equal(label, expected) and geometry.origin_mm == GRID.origin_mm
+    read = SimpleITK.ReadImage(str(tmp_path / "output/images/kidney/0f3c.mha"))
+    assert read.GetPixelIDTypeAsString() == "8-bit unsigned integer"
+    environment["MSSEG_CHANNELS"] = "mr"
+    done = subprocess.run(script, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "mr: no image" in done.stderr
+
+
+def test_channels_come_in_the_order_that_is_asked_for(tmp_path):
+    files = {slug: image_at(tmp_path / f"images/{slug}/{slug}-7.mha") for slug in ("adc", "t2")}
+    assert list_cases(tmp_path / "images", ["t2", "adc"]) == [("t2-7", [files["t2"], files["adc"]])]
+    assert list_cases(tmp_path / "images", []) == [("adc-7", [files["adc"], files["t2"]])]
+    image_at(tmp_path / "images/t2/other.mha")
+    assert [name for name, _ in list_cases(tmp_path / "images", ["t2"])] == ["other", "t2-7"]
+    with pytest.raises(DatasetError, match="one case at a time"):
+        list_cases(tmp_path / "images", ["t2", "adc"])
+    with pytest.raises(DatasetError, match="no image"):
+        list_cases(tmp_path / "nowhere", [])
+
+
+def test_a_container_takes_the_place_of_an_earlier_one_but_of_nothing_else(model_dir, tmp_path):
+    folder = write_container(tmp_path / "container", model_dir, slug="first")
+    assert "second" in (write_container(folder, model_dir, slug="second") / "Dockerfile").read_text()
+    with pytest.raises(DatasetError, match="holds something else"):
+        write_container(model_dir, model_dir)
+
+
+@pytest.mark.parametrize("slug", ["T2", "a b", 'x" USER root', ""])
+def test_a_slug_is_letters_digits_and_hyphens(model_dir, tmp_path, slug):
+    with pytest.raises(DatasetError, match="no slug"):
+        write_container(tmp_path / "container", model_dir, [slug])
+    assert not (tmp_path / "container").exists()
+
+
+def test_a_folder_without_a_trained_fold_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="no trained fold"):
+        write_container(tmp_path / "container", tmp_path)
