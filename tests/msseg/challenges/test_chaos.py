@@ -43,9 +43,8 @@ def chaos(tmp_path, write_series, save):
         series(mr / "T1DUAL/DICOM_anon/OutPhase", IMAGE + 100, ["IMG-1", "IMG-3", "IMG-5"], [0, 1, 2])
         series(mr / "T2SPIR/DICOM_anon", IMAGE, ["IMG-1", "IMG-2", "IMG-3"], [0, 1, 2])
     train = root / "Train_Sets"
-    masks(
-        train / "CT/1/Ground", [f"liver_GT_00{number}" for number in range(3)], np.where(GREYS > 0, 255, 0).astype("u1")
-    )
+    liver = np.where(GREYS > 0, 255, 0).astype(np.uint8)
+    masks(train / "CT/1/Ground", [f"liver_GT_00{number}" for number in range(3)], liver)
     masks(train / "MR/1/T1DUAL/Ground", ["IMG-2", "IMG-4", "IMG-6"], GREYS)
     masks(train / "MR/1/T2SPIR/Ground", ["IMG-1", "IMG-2", "IMG-3"], GREYS)
     return root
@@ -74,13 +73,8 @@ def test_both_phases_are_channels_and_ranges_of_grey_become_their_middle(chaos, 
     assert label[2, 0].tolist() == [252, 252, 252, 0, 189]
     description = read_json(tmp_path / "set/dataset.json")
     assert description["channel_names"] == {"0": "T1_in_phase", "1": "T1_out_phase"}
-    assert description["labels"] == {
-        "background": 0,
-        "liver": 63,
-        "right_kidney": 126,
-        "left_kidney": 189,
-        "spleen": 252,
-    }
+    organs = {"liver": 63, "right_kidney": 126, "left_kidney": 189, "spleen": 252}
+    assert description["labels"] == {"background": 0, **organs}
     assert (tmp_path / "set/imagesTs/T1DUAL_3_0001.nii.gz").exists()
 
 
@@ -96,7 +90,7 @@ def test_a_grey_of_no_organ_is_named_with_its_file(chaos, tmp_path, save):
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (lambda t2: (t2 / "Ground/IMG-2.png").unlink(), "2 masks"),
+        (lambda t2: (t2 / "Ground/IMG-2.png").unlink(), "3 masks"),
         (lambda t2: (t2 / "Ground").rename(t2 / "elsewhere"), "no folder Ground"),
         (lambda t2: (t2 / "DICOM_anon/IMG-2.dcm").unlink(), "5 mm between"),
     ],

@@ -110,7 +110,7 @@ def test_a_table_that_is_none_is_named_by_its_line(tmp_path):
     with pytest.raises(DatasetError, match="expected seriesuid"):
         read_annotations(path)
     path.write_text(f"{HEADING}\n1.2,3,4,5,6\n1.2,3,far,5,6\n")
-    with pytest.raises(DatasetError, match="line 3: 1.2,3,far,5,6; expected an id and four numbers"):
+    with pytest.raises(DatasetError, match=r"line 3: 1\.2,3,far,5,6; expected an id and four numbers"):
         read_annotations(path)
 
 
