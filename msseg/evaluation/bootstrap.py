@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,6 +31,22 @@ class Interval:
         return not (self.lower > 0 or self.upper < 0)
 
 
+class Sample(Protocol):
+    """Cases of which a figure is made, together or drawn again."""
+
+    def figure(self) -> float:
+        """The figure of all cases; NaN where it is not defined."""
+
+    def drawn(self, counts: np.ndarray) -> np.ndarray:
+        """The figure on each draw, float64 (draws,); `counts` (draws, cases) says how often each case is in it."""
+
+    def of(self, cases: np.ndarray) -> Sample:
+        """Some of the cases, by a mask."""
+
+    def with_cases_of(self, other: Any, cases: np.ndarray) -> Sample:
+        """The same with the cases of a mask taken from another sample of the same cases and kind."""
+
+
 @dataclass(frozen=True)
 class Tally:
     """What each case adds to a figure's sums: `part` and `whole`, float64 (cases, terms); a whole of 0 adds nothing."""
@@ -41,9 +58,18 @@ class Tally:
         """The mean over terms of Σ part / Σ whole over all cases; NaN where no term is defined."""
         return float(_figures(self.part.sum(0), self.whole.sum(0)))
 
+    def drawn(self, counts: np.ndarray) -> np.ndarray:
+        """The figure on each draw; NaN where no drawn case defines it."""
+        return _figures(counts @ self.part, counts @ self.whole)
+
     def of(self, cases: np.ndarray) -> Tally:
-        """Some of the cases, by a mask or indices."""
+        """Some of the cases, by a mask."""
         return Tally(self.part[cases], self.whole[cases])
+
+    def with_cases_of(self, other: Tally, cases: np.ndarray) -> Tally:
+        """The same with the cases of a mask taken from another tally."""
+        chosen = cases[:, None]
+        return Tally(np.where(chosen, other.part, self.part), np.where(chosen, other.whole, self.whole))
 
 
 def mean_tally(values: np.ndarray) -> Tally:
@@ -67,11 +93,6 @@ def drawn_units(groups: Sequence[str], draws: int = DRAWS, seed: int = SEED) -> 
     return counts[:, group_of]
 
 
-def drawn_figures(tally: Tally, drawn: np.ndarray) -> np.ndarray:
-    """The figure on each draw, float64 (draws,); NaN where no drawn case defines it."""
-    return _figures(drawn @ tally.part, drawn @ tally.whole)
-
-
 def interval(value: float, figures: np.ndarray) -> Interval:
     """The percentile interval of figures of draws, around `value` (Efron & Tibshirani 1993, chapter 13)."""
     known = figures[~np.isnan(figures)]
@@ -82,9 +103,9 @@ def interval(value: float, figures: np.ndarray) -> Interval:
     return Interval(value, float(lower), float(upper))
 
 
-def difference(one: Tally, other: Tally, drawn: np.ndarray) -> Interval:
+def difference(one: Sample, other: Sample, counts: np.ndarray) -> Interval:
     """One figure less another on the same cases, paired: both are computed on each draw."""
-    return interval(one.figure() - other.figure(), drawn_figures(one, drawn) - drawn_figures(other, drawn))
+    return interval(one.figure() - other.figure(), one.drawn(counts) - other.drawn(counts))
 
 
 def groups_in_order(cases: Sequence[str], groups: Mapping[str, str] | None) -> list[str]:

@@ -8,24 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msseg.evaluation.bootstrap import (
-    DRAWS,
-    SEED,
-    Interval,
-    Tally,
-    difference,
-    drawn_figures,
-    drawn_units,
-    interval,
-)
+from msseg.evaluation.bootstrap import DRAWS, SEED, Interval, Sample, drawn_units, interval
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model, or an ensemble of `members`, with what each case adds to its figure, in one order for all candidates."""
+    """A model, or an ensemble of `members`, on cases that are the same, in one order, for all candidates."""
 
     members: tuple[str, ...]
-    tally: Tally
+    sample: Sample
 
     @property
     def name(self) -> str:
@@ -56,22 +47,18 @@ def compare(candidates: Sequence[Candidate], groups: Sequence[str], draws: int =
 
     `groups` has the group of each case. A candidate whose figure is not defined comes last.
     """
-    drawn = drawn_units(groups, draws, seed)
+    counts = drawn_units(groups, draws, seed)
     ranked = sorted(candidates, key=_rank)
-    best = ranked[0].tally
+    figures = [one.sample.figure() for one in ranked]
+    drawn = [one.sample.drawn(counts) for one in ranked]
     return [
-        Row(
-            one.name,
-            one.members,
-            interval(one.tally.figure(), drawn_figures(one.tally, drawn)),
-            difference(one.tally, best, drawn),
-        )
-        for one in ranked
+        Row(one.name, one.members, interval(figure, its), interval(figure - figures[0], its - drawn[0]))
+        for one, figure, its in zip(ranked, figures, drawn, strict=True)
     ]
 
 
 def _rank(candidate: Candidate) -> tuple[float, int, str]:
-    figure = candidate.tally.figure()
+    figure = candidate.sample.figure()
     return (math.inf if math.isnan(figure) else -figure, len(candidate.members), candidate.name)
 
 
@@ -112,17 +99,16 @@ def nested_figure(
 
     What choosing itself gains by chance is not in it. NaN where there is one fold only.
     """
-    fold_of, by_name = np.array(folds), {one.name: one for one in candidates}
-    part, whole = (np.zeros_like(side) for side in (candidates[0].tally.part, candidates[0].tally.whole))
+    fold_of, by_name = np.array(folds), {one.name: one.sample for one in candidates}
+    nested = candidates[0].sample
     if len(set(folds)) < 2:
         return math.nan
     for fold in sorted(set(folds)):
         held_out = fold_of == fold
-        others = [Candidate(one.members, one.tally.of(~held_out)) for one in candidates]
+        others = [Candidate(one.members, one.sample.of(~held_out)) for one in candidates]
         kept = [group for group, out in zip(groups, held_out, strict=True) if not out]
-        chosen = by_name[choose(compare(others, kept, draws)).name].tally
-        part[held_out], whole[held_out] = chosen.part[held_out], chosen.whole[held_out]
-    return Tally(part, whole).figure()
+        nested = nested.with_cases_of(by_name[choose(compare(others, kept, draws)).name], held_out)
+    return nested.figure()
 
 
 def _simplest_reason(chosen: Row, best: Row, rows: Sequence[Row]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,8 +37,9 @@ _COMPRESSION_LEVEL = 1
 
 @dataclass(frozen=True)
 class StoredProbabilities:
-    """Probabilities as read: float32 (k, z, y, x); `labels` has name and value of each class in their order.
+    """Probabilities as read: (k, z, y, x), float32, or the whole numbers of `read_stored`.
 
+    `labels` has name and value of each class in their order.
     Where the classes are levels of objects, `instances` is the objects' name and value, else None.
     """
 
@@ -98,6 +99,14 @@ def write_probabilities(
 
 def read_probabilities(path: Path) -> StoredProbabilities:
     """The probabilities in `path`. Raises DatasetError where it is missing, damaged, or not of this kind or version."""
+    stored = read_stored(path)
+    probabilities = stored.probabilities.astype(np.float32)
+    probabilities *= np.float32(1 / (2**stored.bits - 1))
+    return replace(stored, probabilities=probabilities)
+
+
+def read_stored(path: Path) -> StoredProbabilities:
+    """The same with the whole numbers that are stored, uint8 or uint16, which take a part of the memory."""
     header, values = _read_arrays(Path(path))
     try:
         version, bits = header["version"], header["bits"]
@@ -112,10 +121,7 @@ def read_probabilities(path: Path) -> StoredProbabilities:
         raise _not_ours(path, f"values of type {values.dtype} for {bits} bits")
     if values.shape != (len(labels), *geometry.shape):
         raise _not_ours(path, f"values of shape {values.shape} for {len(labels)} classes on a grid of {geometry.shape}")
-    probabilities = values.astype(np.float32)
-    del values
-    probabilities *= np.float32(1 / (2**bits - 1))
-    return StoredProbabilities(probabilities, geometry, labels, bits, instances)
+    return StoredProbabilities(values, geometry, labels, bits, instances)
 
 
 def _write_values(stream: IO[bytes], probabilities: np.ndarray, bits: int) -> None:

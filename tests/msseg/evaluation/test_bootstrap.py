@@ -6,7 +6,6 @@ import pytest
 from msseg.evaluation.bootstrap import (
     Tally,
     difference,
-    drawn_figures,
     drawn_units,
     groups_in_order,
     interval,
@@ -43,14 +42,14 @@ def test_every_draw_takes_as_many_cases_as_there_are():
 
 
 def test_two_cases_give_the_three_means_that_two_draws_can_have_as_often_as_they_should():
-    figures = drawn_figures(column([0.0, 1.0]), drawn_units(names(2), draws=20_000))
+    figures = column([0.0, 1.0]).drawn(drawn_units(names(2), draws=20_000))
     share = [float(np.mean(figures == value)) for value in (0.0, 0.5, 1.0)]
     assert share == pytest.approx([0.25, 0.5, 0.25], abs=0.01)
 
 
 def test_the_interval_of_many_cases_is_the_normal_distributions():
     values = np.random.default_rng(3).normal(0.8, 0.1, 900)
-    found = interval(values.mean(), drawn_figures(column(values), drawn_units(names(900), draws=4000)))
+    found = interval(values.mean(), column(values).drawn(drawn_units(names(900), draws=4000)))
     half = 1.96 * values.std() / math.sqrt(900)
     assert found.lower == pytest.approx(values.mean() - half, abs=0.1 * half)
     assert found.upper == pytest.approx(values.mean() + half, abs=0.1 * half)
@@ -59,10 +58,10 @@ def test_the_interval_of_many_cases_is_the_normal_distributions():
 def test_equal_cases_of_a_group_are_as_sure_as_the_group_alone():
     groups = [f"patient_{number}" for number in range(20)]
     values = np.random.default_rng(1).uniform(0, 1, 20)
-    alone = drawn_figures(column(values), drawn_units(groups))
-    fivefold = drawn_figures(column(np.repeat(values, 5)), drawn_units(np.repeat(groups, 5).tolist()))
+    alone = column(values).drawn(drawn_units(groups))
+    fivefold = column(np.repeat(values, 5)).drawn(drawn_units(np.repeat(groups, 5).tolist()))
     assert fivefold == pytest.approx(alone)
-    ungrouped = drawn_figures(column(np.repeat(values, 5)), drawn_units(names(100)))
+    ungrouped = column(np.repeat(values, 5)).drawn(drawn_units(names(100)))
     assert ungrouped.std() == pytest.approx(alone.std() / math.sqrt(5), rel=0.1)
 
 
@@ -75,7 +74,7 @@ def test_a_constant_shift_is_certain_however_far_cases_differ():
 
 def test_draws_that_define_nothing_are_left_out_of_the_interval():
     tally = column([np.nan, 0.5])
-    found = interval(tally.figure(), drawn_figures(tally, drawn_units(names(2))))
+    found = interval(tally.figure(), tally.drawn(drawn_units(names(2))))
     assert (found.lower, found.upper) == (0.5, 0.5)
     nothing = interval(float("nan"), np.full(3, np.nan))
     assert math.isnan(nothing.lower) and nothing.holds_zero
