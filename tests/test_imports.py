@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STANDARD = set(sys.stdlib_module_names)
 COMMANDS = ["plan_and_preprocess", "plan", "networks", "train", "predict", "evaluate", "prune", "export", "demo"]
-COMMANDS += ["import_nnunet", "speeds", "convert", "submit"]
+COMMANDS += ["import_nnunet", "speeds", "convert", "submit", "find_best", "ensemble"]
 
 
 def imported_modules(path: Path) -> set[str]:

@@ -9,7 +9,10 @@ from msseg.commands import console, values
 from msseg.inference.speeds import EXACT, SPEEDS
 
 if TYPE_CHECKING:
+    from msseg.inference.folder import PredictionReport
     from msseg.inference.predictor import PredictionOptions
+    from msseg.interrupts import StopRequest
+    from msseg.pipeline.prediction import OutputWish
     from planning.costs.estimate import Estimate
     from planning.costs.machine import Machine
 
@@ -20,6 +23,7 @@ examples:
   msseg_predict -i images/ -o segmentations/ -t 4 --speed balanced
   msseg_predict -i images/ -o segmentations/ -t DSB2018 --instances --save-probabilities
   msseg_predict -i images/ -o segmentations/ -m models/Task04_Hippocampus/3d_mss_unet --device cuda
+  msseg_predict -i images/ -o segmentations/ --inference models/Task04_Hippocampus/inference.json
 """
 
 
@@ -35,6 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("-t", "--task", metavar="TASK", help="take the only trained model of this task")
     choice.add_argument("-m", "--model", metavar="MODEL_DIR", help="take the model of this folder")
+    choice.add_argument(
+        "--inference", metavar="FILE", help="take the models, rules and decision of msseg_find_best's inference.json"
+    )
     parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (default: all trained)")
     console.add_root(parser)
     console.add_workers(parser, "threads that read and prepare ahead (default: 1)")
@@ -96,7 +103,8 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    return console.under_contract(arguments, lambda machine: _cost(arguments, machine), lambda: _predict(arguments))
+    work = _predict if arguments.inference is None else _predict_inference
+    return console.under_contract(arguments, lambda machine: _cost(arguments, machine), lambda: work(arguments))
 
 
 def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
@@ -108,25 +116,20 @@ def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
         step=preset.step if arguments.step is None else arguments.step,
         noise_repeats=arguments.noise_repeats,
     )
-    return explain_prediction(
-        arguments.input,
-        machine,
-        arguments.model,
-        arguments.task,
-        arguments.root,
-        arguments.folds,
-        views,
-        arguments.device,
-        arguments.workers,
-        arguments.max_ram,
-        arguments.instances or arguments.save_probabilities is not None,
-    )
+    keeps = arguments.instances or arguments.save_probabilities is not None
+    asked: tuple[Any, ...] = (views, arguments.device, arguments.workers, arguments.max_ram, keeps)
+    if arguments.inference is not None:
+        from msseg.pipeline.explain_folds import explain_inference
+
+        return explain_inference(arguments.input, arguments.inference, machine, *asked)
+    model = arguments.model, arguments.task, arguments.root, arguments.folds
+    return explain_prediction(arguments.input, machine, *model, *asked)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
     from msseg.inference.speeds import speed_note
     from msseg.interrupts import stop_on_signals
-    from msseg.pipeline.prediction import OutputWish, model_folder, predict, prediction_summary
+    from msseg.pipeline.prediction import model_folder, predict
 
     options = _options(arguments)
     model = model_folder(arguments.model, arguments.task, arguments.root)
@@ -146,15 +149,52 @@ def _predict(arguments: argparse.Namespace) -> int:
             quiet=arguments.quiet,
             stop=stop,
             max_ram=arguments.max_ram,
-            outputs=OutputWish(
-                threshold=arguments.threshold,
-                decide=not arguments.no_decision,
-                instances=arguments.instances,
-                probability_bits=arguments.save_probabilities,
-            ),
+            outputs=_outputs(arguments),
         )
+    return _ended(arguments, report, stop)
+
+
+def _predict_inference(arguments: argparse.Namespace) -> int:
+    from msseg.errors import MssegError
+    from msseg.interrupts import stop_on_signals
+    from msseg.pipeline.inference_prediction import predict_inference
+
+    if arguments.folds:
+        raise MssegError(f"--folds {' '.join(arguments.folds)}: {arguments.inference} names the folds. Leave that out.")
+    with stop_on_signals() as stop:
+        report = predict_inference(
+            arguments.input,
+            arguments.output,
+            arguments.inference,
+            options=_options(arguments),
+            postprocess=not arguments.no_postprocessing,
+            overwrite=arguments.overwrite,
+            device=arguments.device,
+            workers=arguments.workers,
+            quiet=arguments.quiet,
+            stop=stop,
+            max_ram=arguments.max_ram,
+            outputs=_outputs(arguments),
+        )
+    return _ended(arguments, report, stop)
+
+
+def _ended(arguments: argparse.Namespace, report: PredictionReport, stop: StopRequest) -> int:
+    from msseg.pipeline.prediction import prediction_summary
+
     code = console.conclude(arguments, prediction_summary(report, arguments.output), report.is_complete)
     return console.EXIT_INTERRUPTED if stop.requested else code
+
+
+def _outputs(arguments: argparse.Namespace) -> OutputWish:
+    from msseg.pipeline.prediction import OutputWish
+
+    return OutputWish(
+        threshold=arguments.threshold,
+        decide=not arguments.no_decision,
+        instances=arguments.instances,
+        probability_bits=arguments.save_probabilities,
+    )
 
 
 def _options(arguments: argparse.Namespace) -> PredictionOptions:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msseg.commands import console, values
 
 if TYPE_CHECKING:
+    from msseg.interrupts import StopRequest
+    from msseg.pipeline.folds import FoldsReport
+    from msseg.pipeline.training import TrainingOptions, TrainingReport
     from planning.costs.estimate import Estimate
     from planning.costs.machine import Machine
 
@@ -16,6 +19,7 @@ EPILOG = """\
 examples:
   msseg_train Task04_Hippocampus 0
   msseg_train 4 0 --budget 45m
+  msseg_train 4 all-folds --budget 45m
   msseg_train 4 all --recipe nnunet --epochs 300 --device cuda:1
   msseg_train 4 0 --network unet_sharp --network-option most_levels=2
   msseg_train 4 0 --network unet --encoder vgg16 --encoder-weights vgg16.pth --configuration 2d
@@ -23,6 +27,7 @@ examples:
 """
 
 
+ALL_FOLDS = "all-folds"  # msseg.pipeline.folds, which loads torch
 # The own tables of decisions and recipes would load numpy and torch.
 DECIDE_BY = ("dice", "mean_dice", "iou", "accuracy", "object_f1", "dsb2018", "none")
 RECIPE_NAMES = ("mss", "nnunet", "budget", "render", "unet_sharp", "unet_school")
@@ -37,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         EPILOG,
     )
     console.add_task(parser)
-    parser.add_argument("fold", metavar="FOLD", help="0, 1, 2, 3, 4, or `all` to train on every case")
+    parser.add_argument(
+        "fold", metavar="FOLD", help="0, 1, 2, 3, 4; `all-folds`: one after another; `all`: one network on every case"
+    )
     console.add_root(parser)
     console.add_workers(parser, "processes that make batches and evaluate (default: one a core)")
     console.add_device(parser)
@@ -59,7 +66,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=values.positive_int, metavar="N", help="number of epochs")
-    length.add_argument("--budget", type=values.duration_s, metavar="TIME", help="all of it within 45m, 6h, …")
+    length.add_argument(
+        "--budget", type=values.duration_s, metavar="TIME", help="all of it within 45m, 6h, …; each fold"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and augmentation (default: 0)")
     parser.add_argument(
         "--augment",
@@ -97,47 +106,57 @@ def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
         group_by=arguments.group_by,
         augment=arguments.augment,
     )
-    return explain_training(
-        arguments.task,
-        arguments.fold,
-        machine,
-        wish,
-        arguments.root,
-        arguments.device,
-        arguments.workers,
-        arguments.max_ram,
-    )
+    asked = arguments.root, arguments.device, arguments.workers, arguments.max_ram
+    if arguments.fold == ALL_FOLDS:
+        from msseg.pipeline.explain_folds import explain_all_folds
+
+        return explain_all_folds(arguments.task, machine, wish, *asked)
+    return explain_training(arguments.task, arguments.fold, machine, wish, *asked)
 
 
 def _train(arguments: argparse.Namespace) -> int:
     from msseg.interrupts import stop_on_signals
-    from msseg.pipeline.training import TrainingOptions, train
 
     with stop_on_signals() as stop:
-        report = train(
-            arguments.task,
-            arguments.fold,
-            root=arguments.root,
-            options=TrainingOptions(
-                configuration=arguments.configuration,
-                network=arguments.network,
-                network_options=console.network_options(arguments),
-                encoder_weights=arguments.encoder_weights,
-                recipe=arguments.recipe,
-                overrides=dict(arguments.set),
-                epochs=arguments.epochs,
-                budget_s=arguments.budget,
-                seed=arguments.seed,
-                restart=arguments.restart,
-                group_by=arguments.group_by,
-                augment=arguments.augment,
-                decide_by=arguments.decide_by,
-            ),
-            device=arguments.device,
-            workers=arguments.workers,
-            quiet=arguments.quiet,
-            stop=stop,
-            max_ram=arguments.max_ram,
-        )
+        report = (_train_all_folds if arguments.fold == ALL_FOLDS else _train_fold)(arguments, stop)
     code = console.conclude(arguments, report.summary(), report.complete)
     return console.EXIT_INTERRUPTED if stop.requested else code
+
+
+def _train_fold(arguments: argparse.Namespace, stop: StopRequest) -> TrainingReport:
+    from msseg.pipeline.training import train
+
+    return train(arguments.task, arguments.fold, options=_options(arguments), stop=stop, **_common(arguments))
+
+
+def _train_all_folds(arguments: argparse.Namespace, stop: StopRequest) -> FoldsReport:
+    from msseg.pipeline.folds import train_all_folds
+
+    def say(line: str) -> None:
+        console.say(arguments, line)
+
+    return train_all_folds(arguments.task, options=_options(arguments), stop=stop, say=say, **_common(arguments))
+
+
+def _common(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(arguments, name) for name in ("root", "device", "workers", "quiet", "max_ram")}
+
+
+def _options(arguments: argparse.Namespace) -> TrainingOptions:
+    from msseg.pipeline.training import TrainingOptions
+
+    return TrainingOptions(
+        configuration=arguments.configuration,
+        network=arguments.network,
+        network_options=console.network_options(arguments),
+        encoder_weights=arguments.encoder_weights,
+        recipe=arguments.recipe,
+        overrides=dict(arguments.set),
+        epochs=arguments.epochs,
+        budget_s=arguments.budget,
+        seed=arguments.seed,
+        restart=arguments.restart,
+        group_by=arguments.group_by,
+        augment=arguments.augment,
+        decide_by=arguments.decide_by,
+    )

@@ -50,6 +50,7 @@ def predict_folder(
     output_folder: Path,
     *,
     instances: bool = False,
+    labels: bool = True,
     beside: Sequence[Output] = (),
     overwrite: bool = False,
     workers: int = 1,
@@ -58,17 +59,18 @@ def predict_folder(
     stop: Callable[[], bool] = lambda: False,
     ahead_bytes: int = AHEAD_BYTES,
 ) -> PredictionReport:
-    """Write a label map for every case to `output_folder`, on its image's grid; what became of each.
+    """Write a label map for every case to `output_folder`, on its image's grid; what became of each case.
 
-    With `instances` it holds object numbers. `beside` says what else is written. An output is named by its case, with
-    the ending of the image, and appears whole or not at all. A case all of whose outputs exist is skipped unless
-    `overwrite`. A case that fails is reported and the others go on; `problems` are cases that failed before. `workers`
-    threads read and prepare ahead, images of `ahead_bytes` at most, and as much may wait for being written. When
-    `stop()` turns true, the case in the network is given up and those before it are still written. Raises DatasetError
-    where an output would replace an input.
+    With `instances` it holds object numbers; without `labels` none is written. `beside` says what else is written. An
+    output is named by its case, with the ending of the image, and appears whole or not at all. A case all of whose
+    outputs exist is skipped unless `overwrite`. A case that fails is reported and the others go on; `problems` are
+    cases that failed before. `workers` threads read and prepare ahead, images of `ahead_bytes` at most, and as much may
+    wait for being written. When `stop()` turns true, the case in the network is given up and those before it are still
+    written. Raises DatasetError where an output would replace an input.
     """
     folder = Path(output_folder)
-    outputs = [ObjectNumbers(folder) if instances else LabelMaps(folder), *beside]
+    outputs: list[Output] = [ObjectNumbers(folder) if instances else LabelMaps(folder)] if labels else []
+    outputs += beside
     _refuse_to_replace_inputs(cases, outputs)
     skipped = tuple(case.name for case in cases if not overwrite and _is_written(case, outputs))
     todo = [case for case in cases if case.name not in skipped]

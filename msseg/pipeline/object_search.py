@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,14 +81,18 @@ def search_objects(
 
 def object_table(item: SearchedCase, deadline: float) -> Table | None:
     """What the case adds to each object metric for every one of `CANDIDATES`; None past the deadline (time.time)."""
-    from msseg.instances.watershed import instances_from, large_enough
-
     if time.time() > deadline:
         return None
-    probabilities = read_probabilities(item.probabilities).probabilities
-    reference, _ = read_label(item.reference)
+    return probabilities_table(read_probabilities(item.probabilities).probabilities, item.reference, deadline)
+
+
+def probabilities_table(probabilities: np.ndarray, reference_path: Path, deadline: float = math.inf) -> Table | None:
+    """The same of probabilities (k, z, y, x) and the file, or the folder of masks, of their numbered objects."""
+    from msseg.instances.watershed import instances_from, large_enough
+
+    reference, _ = read_label(reference_path)
     if reference.shape != probabilities.shape[1:]:
-        raise DatasetError(f"{item.reference}: shape {reference.shape}, but its image is {probabilities.shape[1:]}.")
+        raise DatasetError(f"{reference_path}: shape {reference.shape}, but its image is {probabilities.shape[1:]}.")
     table: Table = {metric: [] for metric in OBJECT_METRICS}
     for foreground, seed in itertools.product(FOREGROUNDS, SEEDS):
         if time.time() > deadline:

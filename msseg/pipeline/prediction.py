@@ -96,12 +96,30 @@ def predict(
     folder = model_folder(model, task, root)
     if max_ram is not None:
         used, kept = options or PredictionOptions(), outputs.keeps_probabilities
-        options = _bounded(used, folder, input_folder, folds, device, workers, max_ram, kept)
+        options = bounded(used, folder, input_folder, folds, device, workers, max_ram, kept)
     predictor = load_predictor(folder, None, None, folds, options, postprocess, device, outputs.decide)
     predictor = outputs.applied_to(predictor)
+    made_with = _made_with(folder, predictor, postprocess, outputs)
+    return predict_with(
+        predictor, input_folder, output_folder, made_with, outputs, overwrite, workers or 1, quiet, stop
+    )
+
+
+def predict_with(
+    predictor: Predictor,
+    input_folder: PathLike,
+    output_folder: PathLike,
+    made_with: Mapping[str, Any],
+    outputs: OutputWish,
+    overwrite: bool = False,
+    workers: int = 1,
+    quiet: bool = True,
+    stop: StopRequest | None = None,
+) -> PredictionReport:
+    """Segment every image of a folder with a predictor that is there; `made_with` is recorded beside the outputs."""
     cases, problems = find_images(Path(input_folder), len(predictor.model.plan.channels))
     stop = stop or StopRequest()
-    _record(Path(output_folder) / RECORD, _made_with(folder, predictor, postprocess, outputs), overwrite)
+    record_origin(Path(output_folder) / RECORD, made_with, overwrite)
     return predict_folder(
         predictor,
         cases,
@@ -109,14 +127,14 @@ def predict(
         instances=outputs.instances,
         beside=outputs.beside(Path(output_folder)),
         overwrite=overwrite,
-        workers=workers or 1,
+        workers=workers,
         problems=problems,
         quiet=quiet,
         stop=lambda: stop.requested,
     )
 
 
-def _bounded(
+def bounded(
     options: PredictionOptions,
     model: Path,
     input_folder: PathLike,
@@ -175,7 +193,7 @@ def _made_with(folder: Path, predictor: Predictor, postprocess: bool, outputs: O
     }
 
 
-def _record(path: Path, made_with: Mapping[str, Any], overwrite: bool) -> None:
+def record_origin(path: Path, made_with: Mapping[str, Any], overwrite: bool) -> None:
     """Write what the outputs are made with, after a warning where those that are kept were made with something else."""
     if path.is_file() and not overwrite and read_json(path) != made_with:
         _LOG.warning("%s: outputs that are there and kept were made with another model or other options.", path)

@@ -28,7 +28,7 @@ from msseg.pipeline.decisions import Decided, deciding_metric, looks_for_objects
 from msseg.pipeline.object_search import SEARCH_SHARE
 from msseg.pipeline.planning import load_plan
 from msseg.pipeline.splits import ensure_splits, split_of
-from msseg.pipeline.validation import validate_fold
+from msseg.pipeline.validation import is_validated, validate_fold
 from msseg.preprocessing.pipeline import preprocess_dataset
 from msseg.progress import progress
 from msseg.training.job import TrainingJob, TrainingResult
@@ -116,10 +116,12 @@ def train(
     quiet: bool = True,
     stop: StopRequest | None = None,
     max_ram: int | None = None,
+    revalidate: bool = True,
 ) -> TrainingReport:
     """Train one fold (0 to 4, or "all") of a preprocessed task, then predict and evaluate its validation cases.
 
-    Goes on where an earlier call stopped. `max_ram` bounds the bytes of main memory of all processes together. Raises
+    Goes on where an earlier call stopped. Without `revalidate` a fold that is trained and validated is left as it is.
+    `max_ram` bounds the bytes of main memory of all processes together. Raises
     ResourceError where a training that makes its batches itself needs more, DatasetError where the task is not
     preprocessed or has no such fold, PlanError for an unknown configuration, network or a plan that does not fit the
     preprocessed cases.
@@ -138,7 +140,8 @@ def train(
         workers = _affordable_workers(place, fold, options, device, workers, max_ram)
     job = _job(place, model, plan, configuration, names, str(fold), options, resolve_device(device), workers)
     result = train_fold(job, segment_maker(job), stop, (lambda _line: None) if quiet else None)
-    to_validate = result.complete and bool(job.split.validation)
+    is_done = result.already_complete and not revalidate and is_validated(job.folder, job.split.validation)
+    to_validate = result.complete and bool(job.split.validation) and not is_done
     trained_s, decide_by = result.elapsed_s, options.decide_by
     validation = validate_fold(place, job, trained_s, workers, quiet, stop, decide_by) if to_validate else None
     if validation is None:
