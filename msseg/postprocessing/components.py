@@ -21,12 +21,17 @@ Box = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class FoundComponents:
-    """The components of some classes of a label map: `numbers` from 1 on in the `box`, `components` what they are."""
+    """The components of some classes of a label map: in the `box` by number, see `numbered`, and what they are."""
 
     label: np.ndarray
     box: Box
-    numbers: np.ndarray
+    padded: np.ndarray
     components: Components
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """The numbers in the box, without a rim."""
+        return without_rim(self.padded)
 
     def kept(self, keep: np.ndarray) -> np.ndarray:
         """The label map without the components that `keep`, a mask of them, leaves out; itself where all are kept."""
@@ -88,23 +93,37 @@ def find_components(
     box, chosen = _chosen(label_zyx, classes)
     if box is None:
         return None
-    numbers = numbered(chosen, together)
-    count = int(numbers.max())
+    padded = numbered(chosen, together)
+    numbers, count = without_rim(padded), int(padded.max())
     sizes, group = _sizes(numbers, chosen, count, counted)
     attached, anchored = _attached(label_zyx, box, numbers, count, anchors) if anchors else (None, False)
     return FoundComponents(
         label=label_zyx,
         box=box,
-        numbers=numbers,
+        padded=padded,
         components=Components(np.zeros_like(group) if together else group, sizes, attached, anchored),
     )
 
 
 def numbered(label: np.ndarray, together: bool = False) -> np.ndarray:
-    """The components (26 neighbours) of each class, or of all above 0 together, numbered from 1 in array order."""
-    # Without a rim, cc3d reserves one number too few for a map as full of components as it can be.
+    """The components (26 neighbours) of each class, or of all above 0 together, numbered from 1 in array order.
+
+    They lie within a rim of one voxel of 0: without it, cc3d reserves one number too few for a map as full of
+    components as it can be.
+    """
     padded = np.pad(label > 0 if together else label, 1)
-    return cc3d.connected_components(padded, connectivity=_CORNERS)[(slice(1, -1),) * label.ndim]
+    return cc3d.connected_components(padded, connectivity=_CORNERS)
+
+
+def without_rim(padded: np.ndarray) -> np.ndarray:
+    """The view of what lies within a rim of one voxel."""
+    return padded[(slice(1, -1),) * padded.ndim]
+
+
+def component_boxes(padded: np.ndarray) -> list[Box]:
+    """The box of each component of `numbered`, without the rim."""
+    boxes = cc3d.statistics(padded)["bounding_boxes"][1:]
+    return [tuple(slice(side.start - 1, side.stop - 1) for side in box) for box in boxes]
 
 
 def fill_holes(
@@ -117,29 +136,57 @@ def fill_holes(
     or of several the one that borders on it most (of equals the lowest); other classes inside stay. Holes of more than
     `largest_voxels` stay open.
     """
+    found = find_components(label_zyx, classes, together)
+    if found is None or sum(length > 1 for length in label_zyx.shape) < 2:  # nothing encloses in a single row
+        return label_zyx
     filled = label_zyx
-    for group in [tuple(classes)] if together else [(one,) for one in classes]:
-        filled = _fill(filled, group, largest_voxels)
+    for box, group in _hollow_boxes(found):
+        fillings = _box_fillings(label_zyx, box, classes if together else (group,), largest_voxels)
+        if fillings is not None:
+            filled = label_zyx.copy() if filled is label_zyx else filled
+            inside = filled[box]
+            np.copyto(inside, fillings, where=(inside == 0) & (fillings > 0))
     return filled
 
 
-def _fill(label: np.ndarray, classes: tuple[int, ...], largest_voxels: float) -> np.ndarray:
-    box, chosen = _chosen(label, classes)
-    if box is None or sum(length > 1 for length in label.shape) < 2:  # nothing encloses in a single row
-        return label
+def _hollow_boxes(found: FoundComponents) -> list[tuple[Box, int]]:
+    """The boxes of components that may have holes, with their group, by group.
+
+    What a component encloses lies in its box. Where the boxes together are larger than the one around them all, that
+    one is looked at, once a group.
+    """
+    boxes = component_boxes(found.padded)
+    group, sizes = found.components.group, found.components.sizes
+    flat = [length == 1 for length in found.label.shape]
+    hollow = []
+    for index in np.argsort(group, kind="stable"):
+        lengths = [side.stop - side.start for side in boxes[index]]
+        is_wide = all(one >= 3 or is_flat for one, is_flat in zip(lengths, flat, strict=True))
+        if is_wide and sizes[index] < math.prod(lengths):
+            hollow.append((math.prod(lengths), boxes[index], int(group[index])))
+    if sum(volume for volume, _, _ in hollow) > found.padded.size:
+        return [(found.box, int(one)) for one in np.unique(group)]
+    return [(_shifted(box, found.box), one) for _, box, one in hollow]
+
+
+def _shifted(box: Box, outer: Box) -> Box:
+    """A box within `outer` as one of the whole map."""
+    return tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(outer, box, strict=True))
+
+
+def _box_fillings(label: np.ndarray, box: Box, classes: Collection[int], largest_voxels: float) -> np.ndarray | None:
+    """What the box's holes are to be filled with, 0 elsewhere; None where it has none."""
     rim = [(0, 0) if length == 1 else (1, 1) for length in label.shape]
-    chosen = np.pad(chosen, rim)
+    chosen = np.pad(_only(label[box], classes), rim)
     spaces, count = cc3d.connected_components(chosen == 0, connectivity=_FACES, return_N=True)
     if count < 2:  # the outside alone
-        return label
-    fillings = _fillings(spaces, chosen, count, largest_voxels)
-    filled = label.copy()
+        return None
+    class_of = _fillings(spaces, chosen, count, largest_voxels)
     inner = spaces[tuple(slice(before, -after or None) for before, after in rim)]
-    inside = filled[box]
+    fillings = np.empty(inner.shape, label.dtype)
     for slab in slabs(inner.shape):
-        open_voxels = (inside[slab] == 0) & (inner[slab] > 0)
-        inside[slab][open_voxels] = fillings[inner[slab][open_voxels]]
-    return filled
+        np.take(class_of, inner[slab], out=fillings[slab])
+    return fillings
 
 
 def _fillings(spaces: np.ndarray, chosen: np.ndarray, count: int, largest_voxels: float) -> np.ndarray:
@@ -180,8 +227,7 @@ def _chosen(label: np.ndarray, classes: Collection[int]) -> tuple[Box, np.ndarra
     inner = foreground_box(chosen)
     if inner is None:
         return None, label
-    box = tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(outer, inner, strict=True))
-    return box, chosen[inner]
+    return _shifted(inner, outer), chosen[inner]
 
 
 def _only(label: np.ndarray, classes: Collection[int]) -> np.ndarray:

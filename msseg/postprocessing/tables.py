@@ -16,7 +16,14 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from msseg.postprocessing.components import fill_holes, foreground_box, numbered, slabs
+from msseg.postprocessing.components import (
+    component_boxes,
+    fill_holes,
+    foreground_box,
+    numbered,
+    slabs,
+    without_rim,
+)
 from msseg.postprocessing.rules import (
     FILL_HOLES_OF_EACH,
     Removal,
@@ -79,12 +86,12 @@ def label_parts(label: np.ndarray, reference: np.ndarray | None = None) -> Parts
         return Parts(*(np.zeros(shape, np.int64) for shape in (0, 0, (0, 2), (0, 3))))
     label = label[box]
     wanted = np.broadcast_to(np.uint8(0), label.shape) if reference is None else reference[box]
-    numbers = numbered(label)
-    class_of, overlap = _class_and_overlap(numbers, label, wanted)
+    padded = numbered(label)
+    class_of, overlap = _class_and_overlap(without_rim(padded), label, wanted)
     return Parts(
         class_of=class_of,
         sizes=_totals(overlap[:, 0], overlap[:, 2], len(class_of)),
-        contacts=_contacts(numbers) if len(np.unique(class_of)) > 1 else np.zeros((0, 2), np.int64),
+        contacts=_contacts(padded, class_of),
         overlap=overlap if reference is not None else np.zeros((0, 3), np.int64),
     )
 
@@ -107,10 +114,21 @@ def _class_and_overlap(numbers: np.ndarray, label: np.ndarray, wanted: np.ndarra
     return class_of[1:], np.stack([distinct // width - 1, distinct % width, total], 1)
 
 
-def _contacts(numbers: np.ndarray) -> np.ndarray:
-    """Pairs of components that touch, sorted."""
-    touching = sorted(cc3d.region_graph(np.ascontiguousarray(numbers), connectivity=26))
-    return np.array(touching, np.int64).reshape(-1, 2) - 1
+def _contacts(padded: np.ndarray, class_of: np.ndarray) -> np.ndarray:
+    """Pairs of components that touch, sorted; looked for around those of all classes but the one that takes most room.
+
+    Where their boxes together are larger than the map, it is looked at whole.
+    """
+    if len(np.unique(class_of)) < 2:
+        return np.zeros((0, 2), np.int64)
+    boxes = [tuple(slice(side.start, side.stop + 2) for side in box) for box in component_boxes(padded)]
+    volumes = np.array([math.prod(side.stop - side.start for side in box) for box in boxes])
+    visited = class_of != np.bincount(class_of, volumes).argmax()
+    views = [padded] if volumes[visited].sum() > padded.size else [padded[boxes[at]] for at in np.flatnonzero(visited)]
+    pairs: set[tuple[int, int]] = set()
+    for view in views:
+        pairs |= cc3d.region_graph(np.ascontiguousarray(view), connectivity=26)
+    return np.array(sorted(pairs), np.int64).reshape(-1, 2) - 1
 
 
 def _totals(entry: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
