@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
@@ -44,9 +44,7 @@ def write_container(folder: Path, model: Path, channels: Sequence[str] = (), slu
     """
     folder, model = Path(folder), Path(model)
     _check(folder, [*channels, slug])
-    files = sorted(_model_files(model))
-    if not any(path.name in (FINAL, LATEST) for path in files):
-        raise CheckpointError(f"{model}: no trained fold (fold_*/{FINAL}). Train one first (msseg_train).")
+    files = model_files(model)
     with atomic_folder(folder) as new:
         for path in files:
             target = new / "model" / path.relative_to(model)
@@ -71,12 +69,16 @@ def _check(folder: Path, slugs: Sequence[str]) -> None:
         raise DatasetError(f"{folder}: holds something else; expected a new folder. Name another with --container.")
 
 
-def _model_files(model: Path) -> Iterator[Path]:
-    """What prediction reads: the JSON of the folder, and of every fold its final checkpoint, else the latest."""
-    yield from model.glob("*.json")
-    for fold in model.glob("fold_*"):
-        found = [fold / name for name in (FINAL, LATEST) if (fold / name).is_file()]
-        yield from found[:1]
+def model_files(model: Path) -> list[Path]:
+    """What prediction reads: the JSON of the folder, and of every fold its final checkpoint, else the latest.
+
+    Raises CheckpointError where the model has no trained fold.
+    """
+    folds = [[fold / name for name in (FINAL, LATEST) if (fold / name).is_file()] for fold in model.glob("fold_*")]
+    checkpoints = [found[0] for found in folds if found]
+    if not checkpoints:
+        raise CheckpointError(f"{model}: no trained fold (fold_*/{FINAL}). Train one first (msseg_train).")
+    return sorted([*model.glob("*.json"), *checkpoints])
 
 
 def _requirements() -> list[str]:

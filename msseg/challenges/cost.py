@@ -86,6 +86,13 @@ def submission_cost(source: Path, machine: Machine) -> Estimate:
     return estimate_of(parts, memory, _CSV_SHARE * total, assumptions=assumptions)
 
 
+def container_cost(files: Sequence[Path], machine: Machine) -> Estimate:
+    """msseg_submit --container: files copied one by one."""
+    total, rates, process = sum(path.stat().st_size for path in files), machine.cases, machine.processes["prepare"]
+    copy_s = total / rates.read_bytes_per_s + total / rates.write_bytes_per_s + _FILE_S * len(files)
+    return estimate_of([Part("start", process.start_s), Part("copy", copy_s)], process.resident_bytes, total)
+
+
 def _size(source: Source) -> _Size:
     masks = len(source.files) - len(source.images) if source.label is not None else 0
     folders = [image for image in source.images if image.is_dir()]

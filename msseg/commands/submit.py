@@ -71,16 +71,26 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.container:
-        return _container(arguments)
-    work = _check if arguments.check else _submit
+    work = _container if arguments.container else _check if arguments.check else _submit
     return console.under_contract(arguments, lambda machine: _cost(arguments, machine), lambda: work(arguments))
 
 
 def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
-    from msseg.challenges.cost import submission_cost
+    from msseg.challenges.cost import container_cost, submission_cost
 
+    if arguments.container:
+        from msseg.challenges.container import model_files
+
+        return container_cost(model_files(_model(arguments)), machine)
     return submission_cost(arguments.input or arguments.check, machine)
+
+
+def _model(arguments: argparse.Namespace) -> Path:
+    from msseg.errors import DatasetError
+
+    if not arguments.model:
+        raise DatasetError("--container without -m: expected the model folder. Name it with -m.")
+    return Path(arguments.model)
 
 
 def _images(arguments: argparse.Namespace) -> Path | None:
@@ -120,10 +130,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _container(arguments: argparse.Namespace) -> int:
     from msseg.challenges.container import write_container
-    from msseg.errors import DatasetError
 
-    if not arguments.model:
-        raise DatasetError("--container without -m: expected the model folder. Name it with -m.")
-    folder = write_container(Path(arguments.container), Path(arguments.model), arguments.channels, arguments.slug)
+    folder = write_container(Path(arguments.container), _model(arguments), arguments.channels, arguments.slug)
     console.say(arguments, f"{folder}: written. Build it there with: docker build -t segmentation .")
     return console.EXIT_DONE
