@@ -17,6 +17,9 @@ EPILOG = """\
 examples:
   msseg_convert --from dsb2018 data-science-bowl-2018/ raw/Dataset018_Nuclei
   msseg_convert --from isbi2012 isbi/ raw/Dataset012_Membranes
+  msseg_convert --from kits19 kits19/ raw/Dataset019_KiTS
+  msseg_convert --from chaos_t1 CHAOS/ raw/Dataset038_CHAOS_T1
+  msseg_convert --from dicom studies/ raw/Dataset040_Studies
   msseg_convert --from folder pictures/ raw/Dataset030_Cells --labels cell=255
   msseg_convert --from folder pictures/ raw/Dataset031_Worms --pages images
 """

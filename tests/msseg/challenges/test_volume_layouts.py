@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from msseg.challenges.acdc import ACDC
-from msseg.challenges.brats import BRATS19, BRATS20, BRATS21, BRATS24
+from msseg.challenges.brats import BRATS19, BRATS20, BRATS21, BRATS23, BRATS24
 from msseg.challenges.challenge import Challenge
 from msseg.challenges.conversion import ConversionReport, convert
 from msseg.challenges.kits19 import KITS19, KITS23
@@ -235,6 +235,23 @@ def test_visits_of_one_patient_stay_in_one_fold(tmp_path):
     names = [case.name for case in read_dataset(folder).training]
     for split in ensure_splits(Task("set", folder, tmp_path / "prepared", tmp_path / "models"), names):
         assert not {name[:15] for name in split.train} & {name[:15] for name in split.validation}
+
+
+def test_a_real_case_of_four_channels_in_the_layout_of_2023(test_data, tmp_path):
+    folder = tmp_path / "src/BraTS-GLI-00000-000"
+    folder.mkdir(parents=True)
+    for number, ending in enumerate(NEW):
+        source = test_data / f"volumes/BraTS_4ch/images/glioma_case_{number:04d}.nii.gz"
+        (folder / f"{folder.name}{ending}.nii.gz").symlink_to(source)
+    (folder / f"{folder.name}-seg.nii.gz").symlink_to(
+        test_data / "volumes/BraTS_4ch/algorithm_segmentations/glioma_case.nii.gz"
+    )
+    report, made = converted(BRATS23, tmp_path)
+    assert report.is_complete
+    for number in range(4):
+        copy = made / f"imagesTr/BraTS-GLI-00000-000_{number:04d}.nii.gz"
+        assert copy.read_bytes() == (folder / f"{folder.name}{NEW[number]}.nii.gz").read_bytes()
+    assert set(np.unique(read_label(made / "labelsTr/BraTS-GLI-00000-000.nii.gz")[0])) == {0, 1, 2, 3}
 
 
 def test_folders_of_no_subject_are_refused(tmp_path):

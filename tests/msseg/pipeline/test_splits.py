@@ -91,3 +91,22 @@ def test_all_trains_on_every_case_and_an_unknown_fold_lists_the_known() -> None:
     assert split_of(splits, "1") == splits[1]
     with pytest.raises(DatasetError, match="expected one of 0, 1, all"):
         split_of(splits, "2")
+
+
+def test_a_data_set_that_names_its_patients_is_grouped_by_them(task: Task) -> None:
+    write_json(task.raw / "dataset.json", {"group_by": r"^(p\d)"})
+    for split in ensure_splits(task, NAMES):
+        assert not {name[:2] for name in split.train} & {name[:2] for name in split.validation}
+    assert read_json(task.preprocessed / "splits.json")["group_by"] == r"^(p\d)"
+
+
+def test_a_grouping_asked_for_goes_before_that_of_the_data_set(task: Task) -> None:
+    write_json(task.raw / "dataset.json", {"group_by": r"^(p\d)"})
+    ensure_splits(task, NAMES, r"_(\w)")
+    assert read_json(task.preprocessed / "splits.json")["group_by"] == r"_(\w)"
+
+
+def test_a_grouping_that_is_no_text_is_refused(task: Task) -> None:
+    write_json(task.raw / "dataset.json", {"group_by": 3})
+    with pytest.raises(DatasetError, match="group_by 3; expected a regular expression"):
+        ensure_splits(task, NAMES)
