@@ -18,6 +18,8 @@ examples:
   msseg_evaluate -p segmentations/ -r labelsTs/
   msseg_evaluate -p segmentations/ -r labelsTs/ --labels '{"kidney": 1, "tumour": 2}' --tolerance-mm 2
   msseg_evaluate -p objects/ -r instances/ --instances
+  msseg_evaluate -p segmentations/ -r labelsTs/ --challenge kits23
+  msseg_evaluate -p candidates.csv -r annotations.csv --challenge luna16
 """
 
 
@@ -30,9 +32,14 @@ def main(argv: list[str] | None = None) -> int:
         "Writes evaluation.json and evaluation.csv into the folder of the predictions, and prints a table.",
         EPILOG,
     )
-    parser.add_argument("-p", "--predictions", required=True, metavar="DIR", help="folder of segmentations")
-    parser.add_argument("-r", "--references", required=True, metavar="DIR", help="folder of reference labels")
+    parser.add_argument(
+        "-p", "--predictions", required=True, metavar="DIR", help="folder of segmentations, or a challenge's one file"
+    )
+    parser.add_argument("-r", "--references", required=True, metavar="DIR", help="folder of reference labels, or file")
     parser.add_argument("-o", "--output", metavar="FILE", help="where the JSON goes (the CSV beside it)")
+    parser.add_argument(
+        "--challenge", metavar="NAME", help="measure and average as this challenge ranks too: its regions and metrics"
+    )
     parser.add_argument("--labels", type=_labels, metavar="JSON", help="names and values (default: from dataset.json)")
     parser.add_argument(
         "--tolerance-mm",
@@ -60,18 +67,39 @@ def main(argv: list[str] | None = None) -> int:
     return console.run(parser, _run, argv)
 
 
-def _labels(text: str) -> dict[str, int]:
+def _labels(text: str) -> dict[str, int | list[int]]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError:
         value = None
-    if not isinstance(value, dict) or not all(isinstance(number, int) for number in value.values()):
-        raise argparse.ArgumentTypeError(f'{text}: expected JSON such as {{"kidney": 1, "tumour": 2}}')
+    if not isinstance(value, dict) or not all(_is_label(numbers) for numbers in value.values()):
+        raise argparse.ArgumentTypeError(f'{text}: expected JSON such as {{"kidney": [1, 2], "tumour": 2}}')
     return value
 
 
+def _is_label(value: object) -> bool:
+    numbers = value if isinstance(value, list) and value else [value]
+    return all(isinstance(number, int) for number in numbers)
+
+
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.challenge and Path(arguments.predictions).is_file():
+        return console.under_contract(arguments, lambda machine: _cost(arguments, machine), lambda: _score(arguments))
     return console.under_contract(arguments, lambda machine: _predict(arguments, machine), lambda: _evaluate(arguments))
+
+
+def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
+    from msseg.challenges.cost import submission_cost
+
+    return submission_cost(arguments.predictions, machine)
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from msseg.evaluation.challenge_files import file_score_table
+    from msseg.pipeline.evaluation import score_file
+
+    score = score_file(arguments.challenge, arguments.predictions, arguments.references, arguments.output)
+    return console.conclude(arguments, file_score_table(score), complete=True)
 
 
 def _predict(arguments: argparse.Namespace, machine: Machine) -> Estimate:
@@ -99,6 +127,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         max_ram=arguments.max_ram,
         instances=arguments.instances,
         distance=arguments.distance,
+        challenge=arguments.challenge,
     )
     code = console.conclude(arguments, evaluation_table(evaluation), evaluation.complete)
     if arguments.images:

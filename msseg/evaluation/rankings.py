@@ -54,9 +54,9 @@ _CHAOS_SCORES = ("dice_score", "ravd_score", "assd_score", "mssd_score")
 # The diagonal of BraTS's grid of 240 x 240 x 155 mm; its lesion-wise program rounds up to 374.
 _BRATS_LOST_MM, _BRATS_LESION_LOST_MM = 373.13, 374.0
 # Label 4 enhances until 2021, label 3 since 2023; what 2024 calls 4 is the resection cavity.
-_BRATS21_REGIONS = {"whole": (1, 2, 4), "core": (1, 4), "enhancing": 4}
-_BRATS23_REGIONS = {"whole": (1, 2, 3), "core": (1, 3), "enhancing": 3}
-_BRATS24_REGIONS = {**_BRATS23_REGIONS, "resection_cavity": 4}
+_BRATS21_REGIONS: Regions = {"whole": (1, 2, 4), "core": (1, 4), "enhancing": 4}
+_BRATS23_REGIONS: Regions = {"whole": (1, 2, 3), "core": (1, 3), "enhancing": 3}
+_BRATS24_REGIONS: Regions = {**_BRATS23_REGIONS, "resection_cavity": 4}
 _BRATS_BOTH_EMPTY = {"dice": 1.0, "sensitivity": 1.0, "specificity": 1.0}
 
 # `HEC_SD_TOLERANCES_MM` of the challenge's evaluation: what two annotators agree on.

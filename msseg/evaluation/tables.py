@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msseg.evaluation.challenge_summary import ChallengeSummary
 from msseg.evaluation.evaluate import Evaluation
 from msseg.evaluation.object_summary import ObjectSummary
 from msseg.evaluation.overlap import OVERLAP_METRICS
@@ -30,6 +31,35 @@ _OBJECT_COLUMNS = {
     "aji": "AJI",
     "pq": "PQ",
 }
+# The same for what challenges measure.
+_RANKED_COLUMNS = {
+    "dice": ("Dice", 4),
+    "dice_global": ("global Dice", 4),
+    "hausdorff_mm": ("HD mm", 2),
+    "hd95_mm": ("HD95 mm", 2),
+    "robust_hd95_mm": ("HD95 mm", 2),
+    "assd_mm": ("ASSD mm", 2),
+    "sensitivity": ("sensitivity", 4),
+    "specificity": ("specificity", 4),
+    "voe": ("VOE", 4),
+    "rvd": ("RVD", 4),
+    "ravd_percent": ("RAVD %", 2),
+    "dice_score": ("Dice score", 2),
+    "ravd_score": ("RAVD score", 2),
+    "assd_score": ("ASSD score", 2),
+    "mssd_score": ("MSSD score", 2),
+    "surface_dice": ("surface Dice", 4),
+    "lesions_found": ("found", 2),
+    "lesions_false": ("false", 2),
+    "lesions_missed": ("missed", 2),
+    "lesion_precision": ("lesion precision", 4),
+    "lesion_recall": ("lesion recall", 4),
+    "lesion_dice": ("lesion Dice", 4),
+    "lesion_hd95_mm": ("lesion HD95 mm", 2),
+    "v_rand": ("V Rand", 4),
+    "v_info": ("V Info", 4),
+    "dsb2018": ("DSB2018 score", 4),
+}
 _NOTHING = "–"
 _NAMED_CASES = 5
 
@@ -50,7 +80,36 @@ def evaluation_table(evaluation: Evaluation) -> str:
     overall = [_number(evaluation.mean_foreground.get(name), name) for name in metrics]
     rows.append(["mean", *overall, _number(evaluation.pooled_foreground.get("dice"), "dice"), ""])
     objects = [] if evaluation.objects is None else ["", _object_table(evaluation.objects)]
-    return "\n".join([aligned(headings, rows), *objects, *_remarks(evaluation)])
+    challenge = [] if evaluation.challenge is None else ["", challenge_table(evaluation.challenge)]
+    return "\n".join([aligned(headings, rows), *objects, *challenge, *_remarks(evaluation)])
+
+
+def challenge_table(summary: ChallengeSummary) -> str:
+    """The challenge's figures: a row a region, those of all cases together, and the line that ranks."""
+    metrics = list(dict.fromkeys(name for values in summary.mean.values() for name in values))
+    rows = [
+        [row, *(_ranked(values[name], name) for name in metrics), str(max(summary.counted[row].values()))]
+        for row, values in summary.mean.items()
+        if values
+    ]
+    table = [aligned([summary.title, *(_RANKED_COLUMNS[name][0] for name in metrics), "cases"], rows)] if rows else []
+    pooled = [
+        f"{region}: {', '.join(f'{_RANKED_COLUMNS[name][0]} {_ranked(value, name)}' for name, value in values.items())}"
+        for region, values in summary.pooled.items()
+        if values
+    ]
+    return "\n".join([*table, *pooled, _ranking_line(summary)])
+
+
+def _ranking_line(summary: ChallengeSummary) -> str:
+    names = " and ".join(_RANKED_COLUMNS[name][0] for name in summary.ranked_by)
+    score = _ranked(summary.score, summary.ranked_by[0])
+    of = f" of {', '.join(summary.ranked_regions)}" if summary.ranked_regions else ""
+    return f"As {summary.title} ranks: {score} (mean {names}{of})."
+
+
+def _ranked(value: float | None, name: str) -> str:
+    return _NOTHING if value is None else f"{value:.{_RANKED_COLUMNS[name][1]}f}"
 
 
 def _object_table(objects: ObjectSummary) -> str:

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from msseg.evaluation.lesions import LesionCounts, LesionRule, detect_lesions, expected_lesions, score_lesions
+
+RULE = LesionRule(dilation=1, smallest_mm3=1.0, lost_mm=374.0)
+
+
+def _row(*runs: tuple[int, int], length: int = 40) -> np.ndarray:
+    """A mask (1, 1, x) that holds the runs from start to end."""
+    mask = np.zeros((1, 1, length), dtype=bool)
+    for start, end in runs:
+        mask[..., start:end] = True
+    return mask
+
+
+def test_a_lesion_is_found_where_more_than_half_of_the_union_is_shared():
+    assert detect_lesions(_row((1, 5)), _row((0, 4))) == LesionCounts(found=1)  # 3 / 5
+    assert detect_lesions(_row((2, 6)), _row((0, 6))) == LesionCounts(found=1)  # 4 / 6
+    assert detect_lesions(_row((0, 2)), _row((0, 4))) == LesionCounts(false=1, missed=1)  # 2 / 4: not above
+
+
+def test_lesions_on_one_side_only_are_false_or_missed():
+    none = _row()
+    assert detect_lesions(none, none) == LesionCounts()
+    assert detect_lesions(none, _row((0, 2), (5, 6))) == LesionCounts(missed=2)
+    assert detect_lesions(_row((0, 2), (5, 6)), none) == LesionCounts(false=2)
+
+
+def test_a_prediction_over_two_lesions_makes_them_one():
+    # 8 of 9 shared, though with either alone it were 4 / 9.
+    assert detect_lesions(_row((0, 9)), _row((0, 4), (5, 9))) == LesionCounts(found=1)
+
+
+def test_two_predictions_in_one_lesion_are_one():
+    assert detect_lesions(_row((0, 4), (5, 9)), _row((0, 9))) == LesionCounts(found=1)
+
+
+def test_a_lesion_belongs_to_the_prediction_that_overlaps_it_most():
+    # The second lesion shares 1 with the first prediction, 4 with the second: both are found apart.
+    prediction = _row((0, 6), (7, 12))
+    reference = _row((0, 4), (5, 12))
+    assert detect_lesions(prediction, reference) == LesionCounts(found=2)
+
+
+def test_precision_and_recall_are_of_all_lesions_together():
+    counts = LesionCounts(3, 1, 0) + LesionCounts(1, 0, 4)
+    assert (counts.precision, counts.recall) == (4 / 5, 4 / 8)
+    assert (LesionCounts().precision, LesionCounts().recall) == (None, None)
+
+
+def test_lesions_whose_dilations_touch_are_one():
+    # Dilated once, (0, 2) and (4, 6) reach 3 and 3; (10, 12) stands apart.
+    lesions = expected_lesions(_row((0, 2), (4, 6), (10, 12)), 1).ravel()
+    assert lesions[[0, 1, 4, 5]].tolist() == [1, 1, 1, 1]
+    assert lesions[[10, 11]].tolist() == [2, 2]
+    assert not lesions[[2, 3, 6, 9, 12]].any()
+
+
+def test_lesion_scores_average_found_missed_and_invented_ones():
+    # The first lesion is met exactly, the second missed, the prediction at 30 invented: Dice (1 + 0 + 0) / 3.
+    scores = score_lesions(_row((0, 4), (30, 33)), _row((0, 4), (15, 18)), (1, 1, 1), RULE)
+    assert scores.counts == LesionCounts(1, 1, 1)
+    assert scores.dice == pytest.approx(1 / 3)
+    assert scores.hd95_mm == pytest.approx((0 + 374 + 374) / 3)
+
+
+def test_a_prediction_beside_a_lesion_belongs_to_it_though_they_share_nothing():
+    scores = score_lesions(_row((4, 6)), _row((0, 4)), (1, 1, 1), RULE)
+    assert (scores.counts, scores.dice) == (LesionCounts(found=1), 0.0)
+    assert 0 < scores.hd95_mm < 374
+
+
+def test_small_lesions_are_not_asked_for_but_excuse_what_is_predicted_there():
+    rule = LesionRule(dilation=1, smallest_mm3=4.0, lost_mm=374.0)
+    small, large = (0, 2), (10, 16)  # 2 and 6 mm³
+    assert score_lesions(_row(large), _row(small, large), (1, 1, 1), rule).dice == 1.0
+    found = score_lesions(_row(small, large), _row(small, large), (1, 1, 1), rule)
+    assert (found.dice, found.counts) == (1.0, LesionCounts(found=1))
+    assert score_lesions(_row(small, large), _row(small, large), (3, 1, 1), rule).counts == LesionCounts(found=2)
+
+
+def test_nothing_to_find_and_nothing_predicted_is_perfect():
+    scores = score_lesions(_row(), _row(), (1, 1, 1), RULE)
+    assert (scores.dice, scores.hd95_mm) == (1.0, 0.0)
+    assert score_lesions(_row((3, 6)), _row(), (1, 1, 1), RULE).hd95_mm == 374.0
