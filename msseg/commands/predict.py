@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the segmentations")
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("-t", "--task", metavar="TASK", help="take the only trained model of this task")
-    choice.add_argument("-m", "--model", metavar="MODEL_DIR", help="take the model of this folder")
+    choice.add_argument(
+        "-m", "--model", metavar="MODEL_DIR", help="take the model of this folder, or an inference.json"
+    )
     choice.add_argument(
         "--inference", metavar="FILE", help="take the models, rules and decision of msseg_find_best's inference.json"
     )
@@ -71,7 +73,11 @@ def main(argv: list[str] | None = None) -> int:
         metavar="N",
         help="further passes with Gaussian noise (default: 0)",
     )
-    parser.add_argument("--no-postprocessing", action="store_true", help="leave the network's segmentation as it is")
+    rules = parser.add_mutually_exclusive_group()
+    rules.add_argument("--no-postprocessing", action="store_true", help="leave the network's segmentation as it is")
+    rules.add_argument(
+        "--postprocessing", metavar="FILE", help="mend segmentations by the rules of this file instead of the model's"
+    )
     _add_outputs(parser)
     parser.add_argument("--overwrite", action="store_true", help="predict again what is there already")
     console.add_contract(parser, bounded=True)
@@ -103,6 +109,8 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.model is not None and arguments.model.endswith(".json"):
+        arguments.inference, arguments.model = arguments.model, None
     work = _predict if arguments.inference is None else _predict_inference
     return console.under_contract(arguments, lambda machine: _cost(arguments, machine), lambda: work(arguments))
 
@@ -194,6 +202,7 @@ def _outputs(arguments: argparse.Namespace) -> OutputWish:
         decide=not arguments.no_decision,
         instances=arguments.instances,
         probability_bits=arguments.save_probabilities,
+        rules_file=arguments.postprocessing,
     )
 
 

@@ -16,6 +16,8 @@ from planning.instances import InstancePlan
 
 # Values of the mean that are held at a time where not all of it is asked for.
 _SLAB_VALUES = 1 << 22
+# What sums in float32 may lose, so that a value on the edge counts as doubtful.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Mean:
     def doubtful(self, threshold: float | None = None) -> int:
         """Voxels whose class may be another one because the files hold whole numbers, see `largest_error`."""
         margins = (_margin(slab, self.largest_error, self.instances, threshold) for _, slab in self.slabs())
-        return sum(int((margin <= 0).sum()) for margin in margins)
+        return sum(int((margin <= _ROUNDING).sum()) for margin in margins)
 
     def _mean(self, rows: slice) -> np.ndarray:
         shape = self.members[0].probabilities[:, rows].shape

@@ -165,8 +165,11 @@ def _with_labels_of(dataset: Dataset, model: CrossValidation) -> CrossValidation
     """The model, lacking where the data set has other labels now."""
     if list(model.plan.labels.items()) == list(dataset.class_names.items()):
         return model
-    lacking = dict.fromkeys(model.lacking or ("all",), "trained with other labels than the data set has now")
-    return replace(model, lacking=lacking, commands=("msseg_train … --restart, after msseg_plan_and_preprocess",))
+    again = (
+        f"msseg_plan_and_preprocess {dataset.name}",
+        f"msseg_train {dataset.name} FOLD --restart (as {model.name})",
+    )
+    return replace(model, lacking={"all": "trained with other labels than the data set has now"}, commands=again)
 
 
 def _nothing_complete(place: Task, incomplete: Sequence[CrossValidation]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,13 +85,3 @@ def _member(path: Path, row: Mapping[str, Any]) -> Member:
         found = f"folds {', '.join(missing)} of {model} are not there" if folds else f"no folds of {model}"
         raise CheckpointError(f"{path}: {found}. Keep the models beside the file, or run msseg_find_best again.")
     return Member(model, folds)
-
-
-def is_inference_file(path: str | os.PathLike[str]) -> bool:
-    """Whether `-m` names such a file and no model folder."""
-    return Path(path).is_file() and Path(path).suffix == ".json"
-
-
-def names_of(members: Sequence[Member]) -> str:
-    """The members in words."""
-    return " + ".join(f"{one.model.name} (folds {', '.join(one.folds)})" for one in members)
