@@ -90,6 +90,14 @@ def cross_validations(task: Task, folds: Folds) -> list[CrossValidation]:
     return [one for one in models if one is not None]
 
 
+def nothing_complete(task: Task, incomplete: Sequence[CrossValidation]) -> CheckpointError:
+    """The error for a task without a complete model: what is lacking, and the commands."""
+    if not incomplete:
+        return CheckpointError(f"{task.models}: no trained folds. Train them first: msseg_train {task.name} all-folds")
+    listing = "\n".join(one.summary() for one in incomplete)
+    return CheckpointError(f"{task.models}: no model whose folds leave out every case.\n{listing}")
+
+
 def _cross_validation(task: Task, folds: Folds, folder: Path) -> CrossValidation | None:
     """The model; None for one that was trained on all cases alone, or by a program that does not tell its folds."""
     headers = {fold: _header(folder / f"fold_{fold}" / _FINAL) for fold in folds.validation}

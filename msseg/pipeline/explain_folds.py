@@ -13,7 +13,7 @@ from msseg.errors import DatasetError
 from msseg.files import read_json
 from msseg.folders import Task, find_task, project_root
 from msseg.parallel import default_workers
-from msseg.pipeline.cross_validation import CrossValidation, Folds, cross_validations, read_folds
+from msseg.pipeline.cross_validation import CrossValidation, Folds, cross_validations, nothing_complete, read_folds
 from msseg.pipeline.explain_evaluation import pair_size
 from msseg.pipeline.explain_prediction import Views, explain_prediction, prediction_work, used_device
 from msseg.pipeline.explain_training import TrainingWish, explain_training
@@ -62,12 +62,15 @@ def explain_find_best(
 ) -> Estimate:
     """Probabilities that are missing, and every model and pair looked at on every case.
 
-    Raises DatasetError where the task has no folds.
+    Raises DatasetError where the task has no folds, CheckpointError where no model is complete.
     """
     place, kind = find_task(os.fspath(task), project_root(root)), used_device(device, machine)
     folds = read_folds(place)
     cases = {case.name: case for case in read_dataset(place.raw, place.preprocessed).training}
-    models = [one for one in cross_validations(place, folds) if one.complete]
+    found = cross_validations(place, folds)
+    models = [one for one in found if one.complete]
+    if not models:
+        raise nothing_complete(place, found)
     predicting = [(one.name, _predicting(one, folds, cases, kind, machine)) for one in models]
     count = len(models) + (len(models) * (len(models) - 1) // 2 if ensembles else 0)
     looking = ("compare", _looking(models, folds, cases, count, workers or default_workers(), machine))

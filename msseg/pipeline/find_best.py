@@ -14,7 +14,7 @@ from typing import Any
 from msseg.data.cases import Case
 from msseg.data.dataset import Dataset, read_dataset
 from msseg.devices import resolve_device
-from msseg.errors import CheckpointError, DatasetError, MssegError
+from msseg.errors import DatasetError, MssegError
 from msseg.evaluation.bootstrap import CONFIDENCE, DRAWS, SEED, Interval, groups_in_order
 from msseg.evaluation.comparison import CHOICES, Candidate, Choice, Row, compare, nested_figure
 from msseg.evaluation.tables import aligned
@@ -22,7 +22,13 @@ from msseg.folders import Task, find_task, project_root
 from msseg.interrupts import StopRequest
 from msseg.parallel import default_workers
 from msseg.pipeline.candidate_scores import Scored, score, task_metric
-from msseg.pipeline.cross_validation import CrossValidation, Folds, cross_validations, read_folds
+from msseg.pipeline.cross_validation import (
+    CrossValidation,
+    Folds,
+    cross_validations,
+    nothing_complete,
+    read_folds,
+)
 from msseg.pipeline.inference_file import INFERENCE_FILE, Inference, Member, write_inference
 from msseg.pipeline.out_of_fold import make_probabilities
 
@@ -112,7 +118,7 @@ def find_best(
     models = [one for one in found if one.complete]
     incomplete = tuple(one for one in found if not one.complete)
     if not models:
-        raise CheckpointError(_nothing_complete(place, incomplete))
+        raise nothing_complete(place, incomplete)
     metric = task_metric(models[0].plan, options.challenge)
     cases, workers = _cases(dataset, folds, place), workers or default_workers()
     groups = groups_in_order(folds.cases, folds.groups)
@@ -170,13 +176,6 @@ def _with_labels_of(dataset: Dataset, model: CrossValidation) -> CrossValidation
         f"msseg_train {dataset.name} FOLD --restart (as {model.name})",
     )
     return replace(model, lacking={"all": "trained with other labels than the data set has now"}, commands=again)
-
-
-def _nothing_complete(place: Task, incomplete: Sequence[CrossValidation]) -> str:
-    if not incomplete:
-        return f"{place.models}: no trained folds. Train them first: msseg_train {place.name} all-folds"
-    listing = "\n".join(one.summary() for one in incomplete)
-    return f"{place.models}: no model whose folds leave out every case.\n{listing}"
 
 
 def _cases(dataset: Dataset, folds: Folds, place: Task) -> dict[str, Case]:

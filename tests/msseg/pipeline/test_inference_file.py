@@ -42,7 +42,7 @@ def test_file_and_models_move_together(written, tmp_path):
 def test_a_member_that_is_gone_is_named(written):
     path, _ = written
     shutil.rmtree(path.parent / "3d" / "fold_1")
-    with pytest.raises(CheckpointError, match="folds 1 of .*3d are not there"):
+    with pytest.raises(CheckpointError, match=r"folds 1 of .*3d are not there"):
         read_inference(path)
 
 
