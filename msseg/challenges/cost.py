@@ -112,4 +112,4 @@ def _pixels(path: Path) -> int:
 
 
 def _files(folder: Path) -> Sequence[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []

@@ -55,13 +55,17 @@ def _case_of_member(name: str) -> str | None:
     return case if name.endswith(_ENDING) and _case_of(case) == case else None
 
 
+def _folder_of(case: str) -> str:
+    return case.split("/")[0]
+
+
 def _labels(case: str) -> tuple[int, ...]:
-    return tuple(range(_BY_FOLDER[case.split("/")[0]].largest_label + 1))
+    return tuple(range(_BY_FOLDER[_folder_of(case)].largest_label + 1))
 
 
 def _incomplete(cases: list[str]) -> list[str]:
     """Tasks that have some of their test cases, but not as many as the challenge."""
-    counts = Counter(case.split("/")[0] for case in cases)
+    counts = Counter(map(_folder_of, cases))
     wanted = {folder: _BY_FOLDER[folder].test_cases for folder in counts}
     return [
         f"{counts[folder]} label maps in {folder}, of {count}"
@@ -77,6 +81,7 @@ DECATHLON_ARCHIVE = LabelArchive(
     member_of=f"{{}}{_ENDING}".format,
     labels=_labels,
     example="Task04_Hippocampus/hippocampus_002.nii.gz",
+    part_of=_folder_of,
     whole=_incomplete,
 )
 write = partial(write_archive, DECATHLON_ARCHIVE)

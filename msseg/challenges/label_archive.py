@@ -37,6 +37,11 @@ def no_names(_: Path) -> Mapping[str, str]:
     return {}
 
 
+def one_part(_: str) -> str:
+    """The only part, of a challenge that has one list of cases."""
+    return ""
+
+
 def nothing_missing(_: list[str]) -> list[str]:
     """Nothing: of a challenge whose number of cases is not public."""
     return []
@@ -51,7 +56,8 @@ class LabelArchive:
     such a name), `labels` its values, `types` those that the challenge takes; what is written is uint8. `replaced`
     brings the values of predictions into those of the challenge. `cases` is the challenge's list and `shape` its one
     size (z, y, x), where they are public; images that are given take their place. `renamed(images)` has cases of
-    predictions that are named by their images. `whole(cases)` says what else is missing where no images are given.
+    predictions that are named by their images. `part_of(case)` is a part of the challenge that may be left out as a
+    whole, and `whole(cases)` says what else is missing where no images are given.
     """
 
     case_of_member: CaseOf
@@ -65,6 +71,7 @@ class LabelArchive:
     cases: tuple[str, ...] = ()
     shape: tuple[int, int, int] | None = None
     renamed: Callable[[Path], Mapping[str, str]] = no_names
+    part_of: Callable[[str], str] = one_part
     whole: Callable[[list[str]], list[str]] = nothing_missing
 
 
@@ -77,8 +84,9 @@ def write_archive(rule: LabelArchive, predictions: Path, path: Path, options: Su
     images = None if options.images is None else _images(rule, options.images)
     case_of = _or_renamed(rule, options.images, rule.case_of_prediction)
     found = named_predictions(predictions, case_of, rule.example)
-    wanted = images or dict.fromkeys(rule.cases, predictions)
-    if wanted:
+    known = list(images or rule.cases)
+    if known:
+        wanted = dict.fromkeys(_of_parts(rule, known, list(found)), predictions)
         refuse_missing(predictions, found, wanted)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
         count = pack(path, _written(rule, found, Path(folder)))
@@ -145,7 +153,7 @@ def challenge_values(
     path: Path, label: np.ndarray, allowed: tuple[int, ...], replaced: Mapping[int, int]
 ) -> np.ndarray:
     """The label map in the challenge's values, uint8; FileError where it has others."""
-    values = np.unique(label).tolist()
+    values = sorted({value for plane in label for value in np.unique(plane).tolist()})
     other = [value for value in values if replaced.get(value, value) not in allowed]
     if other:
         expected = ", ".join(map(str, allowed))
@@ -230,10 +238,17 @@ def _grid_fault(found: Geometry, expected: Geometry | tuple[int, int, int] | Non
 def _missing(rule: LabelArchive, path: Path, seen: Mapping[str, str], imaged: list[str]) -> list[Fault]:
     """What the archive lacks, by the images' cases, the challenge's list, or what it says of them without one."""
     wanted = imaged or list(rule.cases)
+    wanted = _of_parts(rule, wanted, list(seen)) if seen else wanted
     missing = [f"no {rule.member_of(case)}" for case in in_natural_order(wanted) if case not in seen]
     if not wanted:
         missing = rule.whole(list(seen)) if seen else ["no label map"]
     return [Fault(path, None, found, "one for every test case", "Add its prediction.") for found in missing]
+
+
+def _of_parts(rule: LabelArchive, known: list[str], found: list[str]) -> list[str]:
+    """The known cases of the parts that some of those found are of."""
+    parts = {rule.part_of(case) for case in found}
+    return [case for case in known if rule.part_of(case) in parts]
 
 
 def _listed(values: list[float] | list[int]) -> str:

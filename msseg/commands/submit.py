@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msseg.commands import console
+from msseg.commands.values import probability
 
 if TYPE_CHECKING:
     from planning.costs.estimate import Estimate
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--threshold",
-        type=float,
+        type=probability,
         default=0.1,
         metavar="P",
         help="luna16, lidc: a candidate is where the probability is above P (default: 0.1)",

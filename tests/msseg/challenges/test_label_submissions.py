@@ -97,10 +97,10 @@ ROWS = [
     ),
     (
         "decathlon",
-        [f"Task04_Hippocampus/{f}.nii.gz" for f in ("imagesTs/hippocampus_002", "imagesTr/hippocampus_001")]
-        + ["Task09_Spleen/imagesTs/spleen_7.nii.gz"],
-        ["hippocampus_002", "spleen_7"],
-        ["Task04_Hippocampus/hippocampus_002.nii.gz", "Task09_Spleen/spleen_7.nii.gz"],
+        [f"Task04_Hippocampus/{f}.nii.gz" for f in ("imagesTs/hippocampus_002", "imagesTs/hippocampus_005")]
+        + ["Task04_Hippocampus/imagesTr/hippocampus_001.nii.gz", "Task09_Spleen/imagesTs/spleen_7.nii.gz"],
+        ["hippocampus_002", "hippocampus_005"],
+        ["Task04_Hippocampus/hippocampus_002.nii.gz", "Task04_Hippocampus/hippocampus_005.nii.gz"],
         ((0, 1), (0, 1)),
     ),
 ]
@@ -243,6 +243,24 @@ def test_the_values_of_a_decathlon_task_are_its_own_and_its_cases_are_counted(tm
     save(tmp_path / "pred/Task09_Spleen/spleen_1.nii.gz", label((0, 2)))
     with pytest.raises(DatasetError, match="label values 2; expected 0, 1"):
         submit(find_challenge("decathlon"), tmp_path / "pred", tmp_path / "s.zip")
+
+
+def test_a_decathlon_task_may_be_left_out_but_none_of_its_cases(tmp_path, make_images):
+    tasks = ["Task04_Hippocampus/imagesTs/hippocampus_002", "Task04_Hippocampus/imagesTs/hippocampus_005"]
+    folder = make_images([f"{name}.nii.gz" for name in [*tasks, "Task09_Spleen/imagesTs/spleen_7"]])
+    save(tmp_path / "pred/Task04_Hippocampus/hippocampus_002.nii.gz", label((0, 1)))
+    challenge, options = find_challenge("decathlon"), SubmissionOptions(folder)
+    with pytest.raises(DatasetError, match="no prediction for Task04_Hippocampus/hippocampus_005;"):
+        submit(challenge, tmp_path / "pred", tmp_path / "s.zip", options)
+    save(tmp_path / "pred/Task04_Hippocampus/hippocampus_005.nii.gz", label((0, 2)))
+    submit(challenge, tmp_path / "pred", tmp_path / "s.zip", options)
+    (tmp_path / "pred/Task04_Hippocampus/hippocampus_005.nii.gz").unlink()
+    with zipfile.ZipFile(tmp_path / "one.zip", "w") as archive:
+        archive.write(
+            tmp_path / "pred/Task04_Hippocampus/hippocampus_002.nii.gz", "Task04_Hippocampus/hippocampus_002.nii.gz"
+        )
+    faults = check_submission(challenge, tmp_path / "one.zip", folder)
+    assert [fault.found for fault in faults] == ["no Task04_Hippocampus/hippocampus_005.nii.gz"]
 
 
 @pytest.mark.parametrize("member", ["Task04_Hippocampus/spleen_1.nii.gz", "hippocampus_002.nii.gz", "Task04/la_1.nii"])
