@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from msseg.challenges.challenge import SubmissionOptions
 from msseg.challenges.chaos import CHAOS, CHAOS_CT, CHAOS_T1, CHAOS_T2
 from msseg.challenges.conversion import convert
+from msseg.challenges.submission import submit
 from msseg.data.dataset import read_dataset
 from msseg.data.image import read_image, read_label
 from msseg.errors import DatasetError
@@ -124,3 +127,20 @@ def test_the_three_data_sets_are_named_to_those_who_want_all(chaos, tmp_path):
         convert(CHAOS, chaos, tmp_path / "set")
     with pytest.raises(DatasetError, match="CT/1/DICOM_anon below it"):
         convert(CHAOS_CT, chaos / "Train_Sets/MR", tmp_path / "set")
+
+
+def test_converted_masks_are_submitted_as_the_pictures_that_they_were(chaos, tmp_path):
+    for challenge in (CHAOS_CT, CHAOS_T1, CHAOS_T2):
+        convert(challenge, chaos, tmp_path / challenge.name)
+        for path in (tmp_path / challenge.name / "labelsTr").iterdir():
+            (tmp_path / "pred").mkdir(exist_ok=True)
+            path.rename(tmp_path / "pred" / path.name)
+    submit(CHAOS, tmp_path / "pred", tmp_path / "s.zip", SubmissionOptions(chaos / "Train_Sets"))
+    with zipfile.ZipFile(tmp_path / "s.zip") as archive:
+        archive.extractall(tmp_path / "out")
+    for series in ("CT/1", "MR/1/T1DUAL", "MR/1/T2SPIR"):
+        truth = [read_label(path)[0] for path in sorted((chaos / "Train_Sets" / series / "Ground").iterdir())]
+        found = [read_label(path)[0] for path in sorted((tmp_path / "out/Task4" / series / "Results").iterdir())]
+        assert len(found) == 3
+        for before, after in zip(truth, found, strict=True):  # each organ's range of grey is less than 16 wide
+            assert (np.abs(before - after.astype(int)) < 16).all()
