@@ -29,6 +29,7 @@ from msseg.networks.allocation import keep_freed_memory
 from msseg.postprocessing.rules import Rule, apply_rules, read_rules
 from msseg.preprocessing.case import PreparedCase, preprocess_case
 from msseg.preprocessing.resample import separate_axis
+from planning.plan import Plan
 
 RULES_FILE = "postprocessing.json"
 DECISION_FILE = "decision.json"
@@ -225,7 +226,7 @@ def load_predictor(
         model=model,
         device=device,
         options=options or PredictionOptions(),
-        rules=read_rules(rules_path) if postprocess and rules_path.exists() else (),
+        rules=read_rules(rules_path, class_names(model.plan)) if postprocess and rules_path.exists() else (),
         decision=_read_decision(decision_path, model) if decide and decision_path.exists() else None,
     )
 
@@ -234,6 +235,11 @@ def whole_grid(volume: np.ndarray, prepared: PreparedCase) -> np.ndarray:
     """A volume (z, y, x) of the grid between crop and resampling on the image's own, 0 outside of the crop."""
     whole = uncropped(volume, prepared.crop_box, prepared.shape_before_crop)
     return in_file_order(whole, prepared.axis_order)
+
+
+def class_names(plan: Plan) -> list[str]:
+    """The names of the classes of label maps, background first; of numbered objects the objects' name."""
+    return list(plan.labels) if plan.instances is None else ["background", plan.instances.name]
 
 
 def _read_decision(path: Path, model: Model) -> Decision:

@@ -115,9 +115,10 @@ def _treatment(
     decision = found.decision if outputs.decide else None
     if outputs.threshold is not None:
         decision = replace(decision or Decision(), foreground=outputs.threshold)
+    rules = outputs.rules_for(plan)
     return EnsembleOptions(
         decision=decision,
-        rules=found.rules if postprocess else (),
+        rules=(found.rules if rules is None else rules) if postprocess else (),
         has_spacing=plan.has_spacing,
         instances=outputs.instances,
         probability_bits=outputs.probability_bits,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from msseg.folders import find_model, project_root
 from msseg.inference.folder import PredictionReport, predict_folder
 from msseg.inference.outputs import Output, ProbabilityFiles
 from msseg.inference.prediction import has_one_foreground
-from msseg.inference.predictor import PredictionOptions, Predictor
+from msseg.inference.predictor import PredictionOptions, Predictor, class_names
 from msseg.inference.predictor import load_predictor as load_predictor_from
 from msseg.inference.speeds import options_for, speed_of
 from msseg.instances.decision import Decision
 from msseg.interrupts import StopRequest
+from msseg.postprocessing.rules import Rule, read_rules
+from planning.plan import Plan
 
 # What the segmentations beside it were predicted with.
 RECORD = "predicted_with.json"
@@ -37,12 +39,14 @@ class OutputWish:
 
     `threshold` takes the place of the decision's for the foreground, and without `decide` the model's decision is left
     out. `instances` asks for object numbers, `probability_bits` (8 or 16) for probabilities beside the label maps.
+    `rules_file` is a file of postprocessing rules that take the place of the model's.
     """
 
     threshold: float | None = None
     decide: bool = True
     instances: bool = False
     probability_bits: int | None = None
+    rules_file: PathLike | None = None
 
     @property
     def keeps_probabilities(self) -> bool:
@@ -53,8 +57,14 @@ class OutputWish:
         """What is written beside the label maps."""
         return [] if self.probability_bits is None else [ProbabilityFiles(folder, self.probability_bits)]
 
+    def rules_for(self, plan: Plan) -> tuple[Rule, ...] | None:
+        """The rules of the file, None without one. CheckpointError where it is malformed or not for such labels."""
+        return None if self.rules_file is None else tuple(read_rules(Path(self.rules_file), class_names(plan)))
+
     def applied_to(self, predictor: Predictor) -> Predictor:
-        """The predictor with the threshold; MssegError where thresholds and objects are not for its model."""
+        """The predictor with threshold and rules; MssegError where what is asked for is not for its model."""
+        rules = self.rules_for(predictor.model.plan)
+        predictor = predictor if rules is None else replace(predictor, rules=rules)
         asked = "objects" if self.instances else "a threshold" if self.threshold is not None else None
         if asked is not None and not has_one_foreground(predictor.model.plan):
             labels = len(predictor.model.plan.labels) - 1
@@ -186,7 +196,7 @@ def _made_with(folder: Path, predictor: Predictor, postprocess: bool, outputs: O
         "folds": list(predictor.model.folds),
         "speed": speed_of(predictor.options),
         "options": predictor.options.as_record(),
-        "postprocess": postprocess,
+        "postprocess": postprocess if outputs.rules_file is None else [asdict(rule) for rule in predictor.rules],
         "decision": {name: getattr(decision, name) for name in used} or None,
         "writes": "objects" if outputs.instances else "labels",
         "probability_bits": outputs.probability_bits,

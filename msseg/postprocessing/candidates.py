@@ -55,9 +55,9 @@ def _each_largest(tables: Sequence[CaseTable], kept: Sequence[Rule]) -> list[Alt
 
 
 def _organs_with_what_is_attached(tables: Sequence[CaseTable], kept: Sequence[Rule]) -> list[Alternatives]:
-    """The rule for kidneys and their tumours, for every pair of classes that hang together as these do."""
-    groups = []
-    for index, organ in _attached_pairs(tables):
+    """The rule for kidneys and their tumours, for every class that is attached to one of more volume."""
+    groups, volumes = [], _volumes(tables)
+    for index, organ in ((one, other) for one, other in _attached_pairs(tables) if volumes[other] > volumes[one]):
         counts = [_objects_with(table, organ) for table in tables]
         rules = [
             Rule(K_LARGEST_TOGETHER, (organ, index), {"k": float(k), "counted_class": float(organ)})
@@ -125,16 +125,23 @@ def _all_classes(tables: Sequence[CaseTable]) -> tuple[int, ...]:
 def _attached_pairs(tables: Sequence[CaseTable]) -> list[tuple[int, int]]:
     """Pairs of a class and another that nearly all of its volume touches, in the reference of these cases."""
     classes = tables[0].num_classes
-    touching, total = np.zeros((classes, classes)), np.zeros(classes)
+    touching, total = np.zeros((classes, classes)), _volumes(tables)
     for table in tables:
         parts = table.reference
         volume = parts.sizes * table.voxel_mm3
-        total += np.bincount(parts.class_of, volume, classes)
         both = np.concatenate([parts.contacts, parts.contacts[:, ::-1]])
         pairs = np.unique(np.stack([both[:, 0], parts.class_of[both[:, 1]]], 1), axis=0)
         np.add.at(touching, (parts.class_of[pairs[:, 0]], pairs[:, 1]), volume[pairs[:, 0]])
     attached = (touching >= _ATTACHED_SHARE * total[:, None]) & (total[:, None] > 0)
     return [(int(index), int(other)) for index, other in np.argwhere(attached)]
+
+
+def _volumes(tables: Sequence[CaseTable]) -> np.ndarray:
+    """The volume of each class in the reference of all cases, in mm³."""
+    volumes = np.zeros(tables[0].num_classes)
+    for table in tables:
+        volumes += table.voxel_mm3 * np.bincount(table.reference.class_of, table.reference.sizes, table.num_classes)
+    return volumes
 
 
 def _objects_with(table: CaseTable, organ: int) -> int:

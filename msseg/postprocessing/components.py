@@ -175,13 +175,15 @@ def _shifted(box: Box, outer: Box) -> Box:
 
 
 def _box_fillings(label: np.ndarray, box: Box, classes: Collection[int], largest_voxels: float) -> np.ndarray | None:
-    """What the box's holes are to be filled with, 0 elsewhere; None where it has none."""
+    """What the box's holes are to be filled with, 0 elsewhere; None where there are none."""
     rim = [(0, 0) if length == 1 else (1, 1) for length in label.shape]
     chosen = np.pad(_only(label[box], classes), rim)
     spaces, count = cc3d.connected_components(chosen == 0, connectivity=_FACES, return_N=True)
     if count < 2:  # the outside alone
         return None
     class_of = _fillings(spaces, chosen, count, largest_voxels)
+    if not class_of.any():
+        return None
     inner = spaces[tuple(slice(before, -after or None) for before, after in rim)]
     fillings = np.empty(inner.shape, label.dtype)
     for slab in slabs(inner.shape):
