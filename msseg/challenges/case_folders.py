@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from msseg.data.problems import Problem
 from msseg.errors import DatasetError
 
 VOLUMES = (".nii.gz", ".nii")
+# As a word of its own, or with a capital inside of one: Test_Sets, testing, BraTS2021ValidationData; not latest.
+_TEST_WORD = re.compile(r"(?<![A-Za-z])(test|valid)|Test|Valid|TEST|VALID")
 
 
 def other_layout(source: Path, expected: str) -> DatasetError:
@@ -38,4 +41,4 @@ def volume(stem: Path) -> Path | None:
 def says_test(path: Path, source: Path) -> bool:
     """Whether a folder between the source's and the path is called after tests or validation."""
     parts = [source.resolve().name, *path.relative_to(source).parts]
-    return any(word in part.lower() for part in parts for word in ("test", "valid"))
+    return any(_TEST_WORD.search(part) for part in parts)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msseg.challenges.challenge import SubmissionOptions
+from msseg.challenges.challenge import ConversionOptions, SubmissionOptions
 from msseg.challenges.chaos import CHAOS, CHAOS_CT, CHAOS_T1, CHAOS_T2
 from msseg.challenges.conversion import convert
 from msseg.challenges.submission import submit
@@ -79,6 +79,13 @@ def test_both_phases_are_channels_and_ranges_of_grey_become_their_middle(chaos, 
     organs = {"liver": 63, "right_kidney": 126, "left_kidney": 189, "spleen": 252}
     assert description["labels"] == {"background": 0, **organs}
     assert (tmp_path / "set/imagesTs/T1DUAL_3_0001.nii.gz").exists()
+
+
+def test_several_workers_convert_as_one_does(chaos, tmp_path):
+    assert convert(CHAOS_T2, chaos, tmp_path / "two", ConversionOptions(workers=2)).is_complete
+    convert(CHAOS_T2, chaos, tmp_path / "one")
+    for path in (tmp_path / "one/labelsTr").iterdir():
+        assert path.read_bytes() == (tmp_path / "two/labelsTr" / path.name).read_bytes()
 
 
 def test_a_grey_of_no_organ_is_named_with_its_file(chaos, tmp_path, save):

@@ -10,6 +10,7 @@ import pytest
 
 from msseg.challenges.acdc import ACDC
 from msseg.challenges.brats import BRATS19, BRATS20, BRATS21, BRATS23, BRATS24
+from msseg.challenges.case_folders import says_test
 from msseg.challenges.challenge import Challenge
 from msseg.challenges.conversion import ConversionReport, convert
 from msseg.challenges.kits19 import KITS19, KITS23
@@ -258,6 +259,14 @@ def test_folders_of_no_subject_are_refused(tmp_path):
     subject(tmp_path / "src/BraTS2021_00000", OLD, "_seg", VALUES_OLD)
     with pytest.raises(DatasetError, match="not one case; expected folders of subjects called as BraTS19_"):
         convert(BRATS19, tmp_path / "src", tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    ("folder", "is_test"),
+    [("testing", True), ("Test_Sets", True), ("BraTS2021ValidationData", True), ("latest", False), ("contest", False)],
+)
+def test_folders_called_after_tests_hold_images_to_segment(tmp_path, folder, is_test):
+    assert says_test(tmp_path / "src" / folder / "patient001", tmp_path / "src") == is_test
 
 
 def patient(folder: Path, frames: tuple[int, int], has_labels: bool = True) -> None:
