@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msseg.challenges.source import Listing, Source
 from msseg.data.dicom_files import dicom_files
-from msseg.data.image import read_geometry
+from msseg.data.image import PICTURE_ENDINGS, image_ending, read_geometry
 from msseg.data.problems import FileError
 from msseg.errors import DatasetError
 from planning.costs.estimate import Estimate, Part, estimate_of
@@ -21,6 +21,7 @@ _READ_IMAGE, _READ_MASK, _WRITE_IMAGE, _WRITE_LABEL = 6.0, 0.7, 45.0, 5.0
 _FILE_S = 0.0003
 _LOOKS = 2  # once to decide on the form of the data set, once to write
 _PIXEL_BYTES = 40  # in memory: stored colours, float32, what is written
+_PACK_LABEL, _LABEL_BYTES = 2.5, 4  # of a volume's label map: read, brought into values, written, checked
 _DICOM_BYTES = 2  # of a voxel, as nearly all are stored
 _CSV_SHARE = 0.5  # of a submission to its predictions
 
@@ -73,15 +74,18 @@ def submission_cost(source: Path, machine: Machine) -> Estimate:
     files = [source] if source.is_file() else _files(source)
     if not files:
         raise DatasetError(f"{source}: no files; expected a folder of predictions. Name another.")
-    pixels = [_pixels(path) for path in files]
+    pixels = {path: _pixels(path) for path in files}
     total, rates, process = sum(path.stat().st_size for path in files), machine.cases, machine.processes["prepare"]
-    reading_s = sum(pixels) * _READ_IMAGE / rates.examine_voxels_per_s + _FILE_S * len(files)
+    units = sum(count * (_READ_IMAGE if _is_picture(path) else _PACK_LABEL) for path, count in pixels.items())
+    reading_s = units / rates.examine_voxels_per_s + _FILE_S * len(files)
     parts = [
         Part("start", process.start_s),
         Part("read", reading_s + total / rates.read_bytes_per_s),
         Part("write", total / rates.write_bytes_per_s),
     ]
-    memory = process.resident_bytes + _PIXEL_BYTES * max(pixels)
+    memory = process.resident_bytes + max(
+        count * (_PIXEL_BYTES if _is_picture(path) else _LABEL_BYTES) for path, count in pixels.items()
+    )
     assumptions = ["the submission takes half as much on disk as the predictions"]
     return estimate_of(parts, memory, _CSV_SHARE * total, assumptions=assumptions)
 
@@ -101,6 +105,10 @@ def _size(source: Source) -> _Size:
         return _Size(stored // _DICOM_BYTES, masks, stored)
     files = [image for image in source.images if image.is_file()]
     return _Size(sum(map(_pixels, files)), masks, sum(file.stat().st_size for file in files))
+
+
+def _is_picture(path: Path) -> bool:
+    return image_ending(path) in PICTURE_ENDINGS
 
 
 def _pixels(path: Path) -> int:

@@ -10,6 +10,7 @@ from typing import IO, cast
 
 import numpy as np
 
+from msseg.challenges.zip_members import MOST_MEMBER_BYTES
 from msseg.data.nifti import NiftiHead, read_nifti_head
 from msseg.data.problems import FileError
 
@@ -63,11 +64,18 @@ class NiftiMember:
 
 
 def open_nifti(archive: zipfile.ZipFile, name: str) -> NiftiMember:
-    """A member with its header read. Raises FileError for no such image, and what `zip_members.UNREADABLE` lists."""
+    """A member with its header read, which may announce no more than any label map holds.
+
+    Raises FileError for no such image, and what `zip_members.UNREADABLE` lists.
+    """
     stream = archive.open(name)
     if name.endswith(_GZIP):
         stream = cast(IO[bytes], gzip.GzipFile(fileobj=stream))
-    return NiftiMember(name, read_nifti_head(Path(name), stream), stream)
+    head = read_nifti_head(Path(name), stream)
+    announced = head.offset_bytes + head.num_bytes
+    if announced > MOST_MEMBER_BYTES:
+        raise FileError(name, f"{announced} bytes of voxels", f"at most {MOST_MEMBER_BYTES}", "Export it again.")
+    return NiftiMember(name, head, stream)
 
 
 def _different(values: np.ndarray) -> list[float]:

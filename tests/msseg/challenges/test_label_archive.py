@@ -205,6 +205,14 @@ def test_label_maps_that_are_cut_off_or_none_are_faults(tmp_path, change, expect
     assert found(path) == [("p_a1.nii.gz", expected)]
 
 
+def test_a_header_that_announces_more_than_any_label_map_holds_is_not_followed(tmp_path):
+    def larger(data):
+        return data[:42] + np.array([30000, 30000, 30000], "<i2").tobytes() + data[48:]
+
+    path = make_zip(tmp_path, [("p_a1.nii.gz", damaged(tmp_path, larger)), ("p_a2.nii.gz", FINE)])
+    assert found(path) == [("p_a1.nii.gz", f"{4 + 30000**3} bytes of voxels")]
+
+
 def test_damaged_compressed_data_are_faults(tmp_path):
     data = bytearray(damaged(tmp_path, lambda data: data))
     data[-8] ^= 1  # the checksum at the end
