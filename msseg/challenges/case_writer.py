@@ -13,11 +13,13 @@ from msseg.challenges.form import Form
 from msseg.challenges.source import (
     ImageReader,
     LabelReader,
+    PageFinder,
     Source,
     label_grid,
     number_kind,
     read_source_image,
     read_source_label,
+    same_number,
 )
 from msseg.data.geometry import Geometry
 from msseg.data.image import PICTURE_ENDINGS, image_ending, write_image, write_label
@@ -38,6 +40,7 @@ class CaseWriter:
     form: Form
     read_image: ImageReader = read_source_image
     read_label: LabelReader = read_source_label
+    find_page: PageFinder = same_number
 
     def __call__(self, source: Source) -> list[Problem]:
         """Write the images and labels of one source, each file whole or not at all.
@@ -47,8 +50,8 @@ class CaseWriter:
         image, geometry = self.read_image(source)
         self._check_channels(source, image)
         label, notes = self._label(source, geometry) if source.label is not None else (None, [])
-        for name, files, page in self._pages(source, image):
-            grid = replace(geometry, shape=files[0].shape[1:])
+        for name, files, page in self._pages(source, image, geometry):
+            grid = _grid_of(geometry, files[0].shape[1:], page)
             for number, (path, channels) in enumerate(zip(self.image_paths(name, source.is_test), files, strict=True)):
                 plain = None if page is not None else self._plain(source, number, len(channels), len(files))
                 if plain is not None:
@@ -75,7 +78,9 @@ class CaseWriter:
         labels = [self.label_path(name, source.is_test) for name in source.names if source.label is not None]
         return images + labels
 
-    def _pages(self, source: Source, image: np.ndarray) -> Iterator[tuple[str, list[np.ndarray], slice | None]]:
+    def _pages(
+        self, source: Source, image: np.ndarray, geometry: Geometry
+    ) -> Iterator[tuple[str, list[np.ndarray], slice | None]]:
         """The name of every case, its files (c, z, y, x), and the slice of the source that it is, None for all."""
         if self.form.is_packed:
             image = _with_colours(image, len(self.form.channels))
@@ -85,7 +90,8 @@ class CaseWriter:
         if not source.pages:
             yield source.name, files, None
         for number, name in enumerate(source.pages):
-            page = slice(number, number + 1)
+            start = self.find_page(source, number, geometry)
+            page = slice(start, start + 1)
             yield name, [file[:, page] for file in files], page
 
     def _label(self, source: Source, geometry: Geometry) -> tuple[np.ndarray, list[Problem]]:
@@ -117,6 +123,14 @@ class CaseWriter:
         if not self.form.is_packed and self.form.pages != "channels" and len(image) != wanted:
             expected = f"{wanted} ({', '.join(self.form.channels)})"
             raise FileError(source.image, f"{len(image)} channels", expected, "Take the case out, or export it again.")
+
+
+def _grid_of(geometry: Geometry, shape: tuple[int, int, int], page: slice | None) -> Geometry:
+    """The grid of a case: that of its source, or of one slice in its place."""
+    if page is None:
+        return replace(geometry, shape=shape)
+    x, y, z = geometry.positions_mm(np.array([[page.start, 0, 0]]))[0].tolist()
+    return replace(geometry, shape=shape, origin_mm=(x, y, z))
 
 
 def _is_int16(channels: np.ndarray) -> bool:

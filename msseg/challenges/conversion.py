@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,7 +57,11 @@ class ConversionReport:
 
 
 def convert(
-    challenge: Challenge, source: Path, destination: Path, options: ConversionOptions | None = None
+    challenge: Challenge,
+    source: Path,
+    destination: Path,
+    options: ConversionOptions | None = None,
+    executor: Executor | None = None,
 ) -> ConversionReport:
     """Write a challenge's data as a data set folder in the layout of nnU-Net v2; its dataset.json comes last.
 
@@ -65,7 +70,7 @@ def convert(
     destination that holds anything else.
     """
     options = options or ConversionOptions()
-    return _convert(listed(challenge, source, options), Path(destination), options)
+    return _convert(listed(challenge, source, options), Path(destination), options, executor)
 
 
 def listed(challenge: Challenge, source: Path, options: ConversionOptions) -> Listing:
@@ -75,12 +80,14 @@ def listed(challenge: Challenge, source: Path, options: ConversionOptions) -> Li
     return challenge.list_cases(Path(source), options)
 
 
-def _convert(listing: Listing, destination: Path, options: ConversionOptions) -> ConversionReport:
+def _convert(
+    listing: Listing, destination: Path, options: ConversionOptions, executor: Executor | None
+) -> ConversionReport:
     _check_labels(listing)
     journal = read_journal(destination)
     sources, collisions = _without_collisions(listing.sources)
     look = partial(_look, instances=listing.instances, pages=listing.pages, form=listing.form)
-    seen, unread = _each(look, sources, "looking at images", options)
+    seen, unread = _each(look, sources, "looking at images", options, executor)
     problems = [*listing.problems, *collisions, *unread]
     if not seen:
         return ConversionReport(destination, None, 0, 0, 0, tuple(problems))
@@ -91,8 +98,8 @@ def _convert(listing: Listing, destination: Path, options: ConversionOptions) ->
     if left:
         journal.begin()
         (destination / DESCRIPTION).unlink(missing_ok=True)
-    writer = CaseWriter(destination, form, listing.read_image, listing.read_label)
-    failed = _write(writer, left, keys, journal, options)
+    writer = CaseWriter(destination, form, listing.read_image, listing.read_label, listing.find_page)
+    failed = _write(writer, left, keys, journal, options, executor)
     done = [source for source in seen if journal.is_done(_key_name(source), keys[source])]
     problems += failed + journal.left_over([_key_name(source) for source in listing.sources])
     problems += [note for source in done for note in journal.entries[_key_name(source)].notes]
@@ -151,12 +158,16 @@ def _content(source: Source) -> str:
 
 
 def _each(
-    function: Callable[[Source], Result], sources: Sequence[Source], what: str, options: ConversionOptions
+    function: Callable[[Source], Result],
+    sources: Sequence[Source],
+    what: str,
+    options: ConversionOptions,
+    executor: Executor | None,
 ) -> tuple[dict[Source, Result], list[Problem]]:
     """The result of every source in the order of `sources`, and an error for each that could not be taken."""
     results: dict[Source, Result] = {}
     problems = []
-    outcomes = map_cases(function, sources, options.workers)
+    outcomes = map_cases(function, sources, options.workers, executor)
     for source, outcome in progress(outcomes, what, total=len(sources), quiet=options.quiet or not sources):
         if outcome.error is None:
             results[source] = outcome.value  # type: ignore[assignment]
@@ -168,11 +179,16 @@ def _each(
 
 
 def _write(
-    writer: CaseWriter, sources: Sequence[Source], keys: dict[Source, str], journal: Journal, options: ConversionOptions
+    writer: CaseWriter,
+    sources: Sequence[Source],
+    keys: dict[Source, str],
+    journal: Journal,
+    options: ConversionOptions,
+    executor: Executor | None,
 ) -> list[Problem]:
     """Convert the sources and set each down in the journal; an error for every one that failed."""
     problems = []
-    outcomes = map_cases(writer, sources, options.workers)
+    outcomes = map_cases(writer, sources, options.workers, executor)
     for source, outcome in progress(outcomes, "converting", total=len(sources), quiet=options.quiet or not sources):
         if outcome.error is None:
             files = tuple(path.relative_to(writer.destination).as_posix() for path in writer.outputs(source))

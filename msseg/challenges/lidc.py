@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,14 @@ import numpy as np
 from msseg.challenges.case_folders import folders_below, missing, other_layout
 from msseg.challenges.challenge import Challenge, ConversionOptions
 from msseg.challenges.form import volume_form
-from msseg.challenges.lidc_readings import Outline, read_readings
+from msseg.challenges.lidc_readings import read_readings
 from msseg.challenges.lidc_submission import check, recognise, write
+from msseg.challenges.paging import page_names
 from msseg.challenges.source import Listing, Source
 from msseg.data.dicom_files import dicom_files
 from msseg.data.geometry import Geometry
 from msseg.data.problems import FileError, Problem
+from msseg.files import content_hash
 
 _PATIENT = re.compile(r"LIDC-IDRI-\d{4}")
 _GROUP = r"^(LIDC-IDRI-\d{4})"
@@ -33,11 +37,17 @@ _SAME_SLICE = 0.5  # of the distance of slices
 
 
 def list_cases(source: Path, options: ConversionOptions) -> Listing:
-    """The CT series of every patient, called by the patient, with `_2` for a second one."""
+    """The CT series of every patient, called by the patient, with `_2` for a second one.
+
+    With pages as images a case is a slice on which two readers outlined a nodule, `_00`, `_01`, … from the feet up.
+    """
     patients = [folder for folder in folders_below(source) if _PATIENT.fullmatch(folder.name)]
     if not patients:
         raise other_layout(source, "LIDC-IDRI-0001/<study>/<series>/ in it")
     found = [one for patient in patients for one in _scans(patient)]
+    if options.pages == "images":
+        found = [_with_slices(one) if isinstance(one, Source) else one for one in found]
+        found = [one for one in found if isinstance(one, Problem) or one.pages]
     labels = options.labels or _LABELS
     return Listing(
         sources=tuple(one for one in found if isinstance(one, Source)),
@@ -46,6 +56,7 @@ def list_cases(source: Path, options: ConversionOptions) -> Listing:
         instances=False,
         form=volume_form(_CHANNELS, labels),
         read_label=read_outlines,
+        find_page=find_slice,
         extras={"group_by": _GROUP},
     )
 
@@ -57,7 +68,7 @@ def read_outlines(source: Source, grid: Geometry) -> tuple[np.ndarray, list[Prob
     for outlines in read_readings(source.label):
         nodules = np.zeros(grid.shape, bool)
         for outline in sorted(outlines, key=lambda one: not one.is_inside):  # what is left out comes last
-            nodules[_slice_of(source.label, outline, grid)][outline.mask(grid.shape[1:])] = outline.is_inside
+            nodules[_slice_at(source.label, outline.z_mm, grid)][outline.mask(grid.shape[1:])] = outline.is_inside
         votes += nodules
     return (votes >= _READERS_AGREEING).astype(np.uint8), []
 
@@ -86,11 +97,30 @@ def _root(path: Path) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
-def _slice_of(path: Path, outline: Outline, grid: Geometry) -> int:
-    place = (outline.z_mm - grid.origin_mm[2]) / (grid.spacing_mm[0] * grid.direction[0][2])
+def find_slice(source: Source, page: int, grid: Geometry) -> int:
+    """The slice that the case of a page is: the heights in mm are the source's facts, behind a hash."""
+    return _slice_at(source.image, float(source.facts.split()[1 + page]), grid)
+
+
+def _with_slices(source: Source) -> Source | Problem:
+    """The source with a case for each slice on which readers agree that there is a nodule."""
+    assert source.label is not None
+    try:
+        readings = read_readings(source.label)
+    except FileError as error:
+        return error.as_problem(source.name)
+    heights = [{round(outline.z_mm, 2) for outline in outlines if outline.is_inside} for outlines in readings]
+    counts = Counter(z_mm for reader in heights for z_mm in reader)
+    agreed = sorted(z_mm for z_mm, count in counts.items() if count >= _READERS_AGREEING)
+    facts = " ".join([content_hash(source.label), *map(str, agreed)])
+    return replace(source, pages=page_names(source.name, len(agreed)) if agreed else (), facts=facts)
+
+
+def _slice_at(path: Path, z_mm: float, grid: Geometry) -> int:
+    place = (z_mm - grid.origin_mm[2]) / (grid.spacing_mm[0] * grid.direction[0][2])
     if abs(place - round(place)) > _SAME_SLICE or not 0 <= round(place) < grid.shape[0]:
         remedy = "See that XML and series belong together."
-        raise FileError(path, f"an outline at z {outline.z_mm:g} mm", "the place of a slice", remedy)
+        raise FileError(path, f"an outline at z {z_mm:g} mm", "the place of a slice", remedy)
     return round(place)
 
 

@@ -97,6 +97,12 @@ def read_source_label(source: Source, grid: Geometry) -> tuple[np.ndarray, list[
 
 ImageReader = Callable[[Source], tuple[np.ndarray, Geometry]]
 LabelReader = Callable[[Source, Geometry], tuple[np.ndarray, list[Problem]]]
+PageFinder = Callable[[Source, int, Geometry], int]
+
+
+def same_number(_source: Source, page: int, _grid: Geometry) -> int:
+    """The slice that the case of a page is: that of its number."""
+    return page
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,8 @@ class Listing:
     """What a challenge's folder holds: sources, what is wrong with others, and the labels, {} where they are found.
 
     With a `form` nothing has to be looked at to decide on it. `read_image` and `read_label` are how the challenge's
-    sources are read; `extras` are further entries of the dataset.json, such as `group_by`.
+    sources are read, `find_page` which slice a page is; `extras` are further entries of the dataset.json, such as
+    `group_by`.
     """
 
     sources: tuple[Source, ...]
@@ -115,6 +122,7 @@ class Listing:
     form: Form | None = None
     read_image: ImageReader = read_source_image
     read_label: LabelReader = read_source_label
+    find_page: PageFinder = same_number
     extras: dict[str, Any] = field(default_factory=dict)
 
 

@@ -51,9 +51,11 @@ def main(argv: list[str] | None = None) -> int:
         "--pages",
         choices=("slices", "channels", "images"),
         default="slices",
-        help="folder: what the pages of a TIFF are: slices of a volume, channels, or cases of their own",
+        help="folder: what the pages of a TIFF are: slices of a volume, channels, or cases of their own; "
+        "lidc: images makes a case of each slice with a nodule",
     )
     console.add_workers(parser)
+    console.add_executor(parser)
     console.add_contract(parser)
     return console.run(parser, _run, argv)
 
@@ -91,7 +93,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     from msseg.challenges.conversion import convert
     from msseg.challenges.table import find_challenge
 
-    report = convert(
-        find_challenge(arguments.challenge), Path(arguments.source), Path(arguments.destination), _options(arguments)
-    )
+    challenge, destination = find_challenge(arguments.challenge), Path(arguments.destination)
+    with console.executor_of(arguments, destination.absolute().parent) as executor:
+        report = convert(challenge, Path(arguments.source), destination, _options(arguments), executor)
     return console.conclude(arguments, report.summary(), report.is_complete)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from msseg.challenges.challenge import ConversionOptions
 from msseg.challenges.conversion import convert
 from msseg.challenges.lidc import LIDC
 from msseg.challenges.lidc_readings import Outline, read_readings
@@ -14,7 +15,7 @@ from msseg.challenges.luna16 import LUNA16, read_annotations
 from msseg.data.balls import paint_ball
 from msseg.data.dataset import read_dataset
 from msseg.data.geometry import Geometry
-from msseg.data.image import read_label
+from msseg.data.image import read_image, read_label
 from msseg.errors import DatasetError
 from msseg.files import read_json
 
@@ -179,6 +180,21 @@ def test_a_voxel_is_nodule_where_two_readers_say_so(lidc, tmp_path):
     names = [case.name for case in read_dataset(tmp_path / "set").training]
     assert names == ["LIDC-IDRI-0001", "LIDC-IDRI-0002", "LIDC-IDRI-0002_2"]
     assert read_json(tmp_path / "set/dataset.json")["group_by"] == r"^(LIDC-IDRI-\d{4})"
+
+
+def test_slices_on_which_readers_agree_can_be_cases_of_their_own(lidc, tmp_path):
+    report = convert(LIDC, lidc, tmp_path / "set", ConversionOptions(pages="images"))
+    assert report.is_complete and report.converted == 3
+    image, grid = read_image([tmp_path / "set/imagesTr/LIDC-IDRI-0001_00_0000.nii.gz"])
+    assert np.array_equal(image[0, 0], np.arange(144, 288).reshape(12, 12))
+    assert grid.shape == (1, 12, 12) and grid.origin_mm == pytest.approx((-10, -20, 32.5))
+    assert read_label(tmp_path / "set/labelsTr/LIDC-IDRI-0001_00.nii.gz")[0].sum() == 24
+    names = [case.name for case in read_dataset(tmp_path / "set").training]
+    assert names == ["LIDC-IDRI-0001_00", "LIDC-IDRI-0002_00", "LIDC-IDRI-0002_2_00"]
+    second = sorted(lidc.rglob("069.xml"))[1]
+    second.write_text(second.read_text().replace("<xCoord>2</xCoord>", "<xCoord>3</xCoord>"))
+    report = convert(LIDC, lidc, tmp_path / "set", ConversionOptions(pages="images"))
+    assert (report.converted, report.kept) == (1, 2)
 
 
 def test_points_are_nodules_below_3_mm_and_left_out(lidc):
