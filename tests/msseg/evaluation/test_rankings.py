@@ -84,7 +84,7 @@ def test_kits23_counts_a_tumour_on_neither_side_as_found_and_on_one_side_as_lost
 
 
 def test_lits17_ranks_by_tumour_dice_a_case_and_counts_lesions_over_all():
-    # First: 2 of 3 and 2 tumour voxels shared, found at 2/3. Second: none on either side. Third: one invented, one missed.
+    # First: 2 of 3 and 2 tumour voxels shared, found at 2/3. Second: none on either side. Third: one false, one missed.
     pairs: list[Pair] = [
         ([1, 2, 2, 2, 1], [1, 2, 2, 1, 1]),
         ([1, 1, 1, 1, 0], [1, 1, 1, 0, 0]),

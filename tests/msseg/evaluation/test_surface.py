@@ -10,6 +10,7 @@ from msseg.evaluation.surface import (
     assd_mm,
     bounding_box,
     hausdorff_mm,
+    nearest_of_pairs,
     normalised_surface_dice,
     surface_distances,
     surface_metrics,
@@ -114,14 +115,24 @@ def test_nothing_on_both_sides_is_not_defined():
     assert set(surface_metrics(nothing, nothing, (1, 1, 1)).values()) == {None}
 
 
-def test_transform_and_tree_agree(monkeypatch: pytest.MonkeyPatch):
+def test_tree_pairs_and_transform_agree(monkeypatch: pytest.MonkeyPatch):
     prediction, reference = _random_masks(3)
     results = []
-    for share in (0.0, 1.0):
-        monkeypatch.setattr("msseg.evaluation.surface._TRANSFORM_SHARE", share)
-        results.append(surface_distances(prediction, reference, (3.0, 0.8, 1.1)))
-    np.testing.assert_allclose(results[0].from_prediction_mm, results[1].from_prediction_mm, atol=1e-9)
-    np.testing.assert_allclose(results[0].from_reference_mm, results[1].from_reference_mm, atol=1e-9)
+    for free in ("_QUERY_S", "_PAIR_S", "_VOXEL_S"):
+        with monkeypatch.context() as costs:
+            for name in ("_QUERY_S", "_CROWD_S", "_PAIR_S", "_VOXEL_S"):
+                costs.setattr(f"msseg.evaluation.surface.{name}", 0.0 if name in (free, "_CROWD_S") else 1.0)
+            results.append(surface_distances(prediction, reference, (3.0, 0.8, 1.1)))
+    for other in results[1:]:
+        np.testing.assert_allclose(results[0].from_prediction_mm, other.from_prediction_mm, atol=1e-9)
+        np.testing.assert_allclose(results[0].from_reference_mm, other.from_reference_mm, atol=1e-9)
+
+
+def test_pairs_are_compared_block_by_block(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("msseg.evaluation.surface._BLOCK_PAIRS", 7)
+    targets = np.array([[0.0, 0.0], [3.0, 4.0], [10.0, 0.0]])
+    queries = np.array([[0.0, 1.0], [3.0, 0.0], [9.0, 0.0], [3.0, 4.0], [100.0, 0.0]])
+    assert nearest_of_pairs(queries, targets).tolist() == [1.0, 3.0, 1.0, 0.0, 90.0]
 
 
 def test_bounding_box_of_nothing_is_empty():
