@@ -10,6 +10,7 @@ import numpy as np
 
 from msseg.challenges.challenge import Fault
 from msseg.challenges.run_length import RunLengthError, encode_objects, order_fault, runs_from_text, runs_text
+from msseg.challenges.text_lines import text_lines
 
 HEADER = "ImageId,EncodedPixels"
 _WRITE_AGAIN = "Write the file again with msseg_submit."
@@ -58,9 +59,7 @@ def check_object_rows(path: Path, shapes: Mapping[str, tuple[int, int, int]] | N
     except UnicodeDecodeError as error:
         return [_Faults(path).at(None, f"a byte at {error.start} that is not UTF-8", "a text file", _WRITE_AGAIN)]
     faults = _Faults(path)
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    if lines and not lines[-1]:
-        lines.pop()
+    lines = text_lines(text)
     if not lines or lines[0] != HEADER:
         found = f"the header {_short(lines[0])!r}" if lines else "an empty file"
         faults.add(1, found, f"{HEADER!r}", "Write this line first.")
