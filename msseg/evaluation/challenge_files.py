@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from msseg.errors import DatasetError
-from msseg.evaluation.froc import FALSE_POSITIVE_RATES, froc, read_candidates, read_nodules
+from msseg.evaluation.froc import FALSE_POSITIVE_RATES, Candidate, Nodule, froc, read_candidates, read_nodules
 from msseg.evaluation.membranes import best_membrane_scores
 
 
@@ -43,7 +43,7 @@ def score_candidates(submission: Path, reference: Path) -> FileScore:
     if excluded.is_file():
         nodules += read_nodules(excluded, counted=False)
     listed = annotations.with_name(SCANS)
-    scans = _scans(listed) if listed.is_file() else sorted({one.scan for one in (*nodules, *candidates)})
+    scans = _scans(listed) if listed.is_file() else _named(candidates, nodules)
     result = froc(candidates, nodules, scans)
     return FileScore(
         challenge="luna16",
@@ -62,6 +62,10 @@ def score_candidates(submission: Path, reference: Path) -> FileScore:
         },
         source="Setio et al. 2017, section 2.4; noduleCADEvaluationLUNA16",
     )
+
+
+def _named(candidates: list[Candidate], nodules: list[Nodule]) -> list[str]:
+    return sorted({one.scan for one in candidates} | {one.scan for one in nodules})
 
 
 def _scans(path: Path) -> list[str]:

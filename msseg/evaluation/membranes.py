@@ -6,7 +6,6 @@ the interior over faces; only the pixels that are a cell's in the reference coun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,10 +26,8 @@ def membrane_scores(interior: np.ndarray, reference_interior: np.ndarray) -> Mem
     return score_cells(thinned_cells(interior), _cells(reference_interior))
 
 
-def best_membrane_scores(
-    interiors: Sequence[np.ndarray], reference_interiors: Sequence[np.ndarray]
-) -> tuple[MembraneScores, float]:
-    """The scores of a stack of probabilities (y, x) of the inside, mean over its pages, and V^Rand's threshold.
+def best_membrane_scores(interiors: np.ndarray, reference_interiors: np.ndarray) -> tuple[MembraneScores, float]:
+    """The scores of probabilities (page, y, x) of the inside, mean over the pages, and V^Rand's threshold.
 
     Each score is taken at its own best of the thresholds 0, 0.1, …, 1, as the challenge does; above it is inside.
     """
