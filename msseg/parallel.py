@@ -33,6 +33,17 @@ class Outcome(Generic[Result]):
     error: Exception | None = None
 
 
+class RemoteExecutor(Executor):
+    """An executor whose workers may be on other machines: it queues by itself, and begins anew what a dead one left.
+
+    Its futures raise WorkerKilledError for a call with which too many workers died.
+    """
+
+
+class WorkerKilledError(ResourceError):
+    """Workers died while they held an item, though it may have been another item of theirs that killed them."""
+
+
 def default_workers() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -79,9 +90,12 @@ def map_cases(
 
     One worker and no executor runs in this process. Should a worker of the own pool be killed, the unfinished
     items are run again by one worker, so that only the item that kills it fails (ResourceError in its outcome).
-    Raises ResourceError where item after item kills the worker.
+    Raises ResourceError where item after item kills the worker. Items that died together with workers of a
+    RemoteExecutor are run again, each alone.
     """
-    if executor is not None:
+    if isinstance(executor, RemoteExecutor):
+        yield from _map_remotely(executor, function, items)
+    elif executor is not None:
         yield from _map_with(executor, function, items, window=_SUBMITTED_PER_WORKER * max(workers, 1))
     elif workers <= 1 or len(items) <= 1:
         yield from ((item, _run(function, item)) for item in items)
@@ -124,6 +138,25 @@ def _map_one_by_one(
                 raise ResourceError(WORKERS_KEEP_DYING) from None
             item = queue.pop(0)
             yield item, Outcome(error=ResourceError(f"{_name(item)}: {WORKER_KILLED}"))
+
+
+def _map_remotely(
+    executor: RemoteExecutor, function: Callable[[Item], Result], items: Sequence[Item]
+) -> Iterator[tuple[Item, Outcome[Result]]]:
+    suspects = []
+    for item, outcome in _map_with(executor, function, items, window=max(len(items), 1)):
+        if isinstance(outcome.error, WorkerKilledError):
+            suspects.append((item, outcome))
+        else:
+            yield item, outcome
+    deaths_in_a_row = 0
+    for item, outcome in suspects:
+        # A single one has no other to blame, and one after another means that the fault is not with the items.
+        if len(suspects) > 1 and deaths_in_a_row < _DEATHS_TO_GIVE_UP:
+            outcome = _outcome(executor.submit(function, item))
+            deaths_in_a_row = deaths_in_a_row + 1 if isinstance(outcome.error, WorkerKilledError) else 0
+        died = isinstance(outcome.error, WorkerKilledError)
+        yield item, Outcome(error=ResourceError(f"{_name(item)}: {outcome.error}")) if died else outcome
 
 
 @dataclass(frozen=True)

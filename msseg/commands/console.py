@@ -13,12 +13,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msseg.commands.contract import add_contract as add_contract
 from msseg.commands.contract import under_contract as under_contract
 from msseg.commands.values import byte_size, device_name, key_value, positive_int
 from msseg.errors import MssegError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -86,6 +89,30 @@ def add_task(parser: argparse.ArgumentParser) -> None:
 
 def add_workers(parser: argparse.ArgumentParser, what: str = "worker processes (default: one a core)") -> None:
     parser.add_argument("--workers", type=positive_int, metavar="N", help=what)
+
+
+def add_executor(parser: argparse.ArgumentParser) -> None:
+    """`--executor`; `executor_of` makes it from the arguments."""
+    parser.add_argument(
+        "--executor",
+        default="processes",
+        metavar="WHERE",
+        help="who works on the cases: processes of this machine (default), or dask://HOST:PORT, a cluster's workers",
+    )
+
+
+def executor_of(
+    arguments: argparse.Namespace, folder: str | Path
+) -> contextlib.AbstractContextManager[Executor | None]:
+    """The executor that was asked for, for a command that writes into `folder`; None for processes."""
+    from msseg.executors import PROCESSES, executor_from
+
+    if arguments.executor != PROCESSES and getattr(arguments, "max_ram", None) is not None:
+        raise MssegError(
+            "--max-ram: bounds the processes of this machine, not a cluster's. "
+            "Leave it out and start the workers with --memory-limit."
+        )
+    return executor_from(arguments.executor, folder)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -62,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--images", metavar="DIR", help="folder of the images, to draw the worst, median and best case")
     parser.add_argument("--pictures", metavar="DIR", help="where the pictures go (default: pictures/ beside the JSON)")
     console.add_workers(parser)
+    console.add_executor(parser)
     console.add_unused_device(parser)
     console.add_contract(parser, bounded=True)
     return console.run(parser, _run, argv)
@@ -116,19 +117,21 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     if arguments.pictures and not arguments.images:
         raise DatasetError("--pictures: found no --images, expected the folder of the images to draw on. Name it.")
-    evaluation = evaluate(
-        arguments.predictions,
-        arguments.references,
-        labels=arguments.labels,
-        tolerance_mm=arguments.tolerance_mm,
-        output=arguments.output,
-        workers=arguments.workers,
-        quiet=arguments.quiet,
-        max_ram=arguments.max_ram,
-        instances=arguments.instances,
-        distance=arguments.distance,
-        challenge=arguments.challenge,
-    )
+    with console.executor_of(arguments, arguments.output or arguments.predictions) as executor:
+        evaluation = evaluate(
+            arguments.predictions,
+            arguments.references,
+            labels=arguments.labels,
+            tolerance_mm=arguments.tolerance_mm,
+            output=arguments.output,
+            workers=arguments.workers,
+            executor=executor,
+            quiet=arguments.quiet,
+            max_ram=arguments.max_ram,
+            instances=arguments.instances,
+            distance=arguments.distance,
+            challenge=arguments.challenge,
+        )
     code = console.conclude(arguments, evaluation_table(evaluation), evaluation.complete)
     if arguments.images:
         beside = Path(arguments.output).parent if arguments.output else Path(arguments.predictions)

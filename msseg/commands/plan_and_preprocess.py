@@ -19,6 +19,7 @@ examples:
   msseg_plan_and_preprocess 4 --max-ram 8GB --explain
   msseg_plan_and_preprocess 4 --network unet_sharp --network-option guidance=branches
   msseg_plan_and_preprocess 4 --configuration 2.5d
+  msseg_plan_and_preprocess 4 --executor dask://node1:8786
 """
 
 
@@ -32,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     console.add_task(parser)
     console.add_root(parser)
     console.add_workers(parser)
+    console.add_executor(parser)
     console.add_unused_device(parser)
     console.add_planning(parser)
     parser.add_argument("--check-only", action="store_true", help="stop after the check")
@@ -54,27 +56,31 @@ def _predict(arguments: argparse.Namespace, machine: Machine) -> Estimate:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
+    from msseg.folders import project_root
     from msseg.pipeline.planning import PlanningOptions, plan_and_preprocess
     from planning.explain import explain
 
-    report = plan_and_preprocess(
-        arguments.task,
-        root=arguments.root,
-        options=PlanningOptions(
-            memory_bytes=arguments.memory,
-            network=arguments.network,
-            network_options=console.network_options(arguments),
-            grow=arguments.grow,
-            group_by=arguments.group_by,
-            check_only=arguments.check_only,
-            skip_broken=arguments.skip_broken,
-            replan=arguments.replan,
-            configuration=arguments.configuration,
-        ),
-        workers=arguments.workers,
-        quiet=arguments.quiet,
-        max_ram=arguments.max_ram,
+    options = PlanningOptions(
+        memory_bytes=arguments.memory,
+        network=arguments.network,
+        network_options=console.network_options(arguments),
+        grow=arguments.grow,
+        group_by=arguments.group_by,
+        check_only=arguments.check_only,
+        skip_broken=arguments.skip_broken,
+        replan=arguments.replan,
+        configuration=arguments.configuration,
     )
+    with console.executor_of(arguments, project_root(arguments.root)) as executor:
+        report = plan_and_preprocess(
+            arguments.task,
+            root=arguments.root,
+            options=options,
+            workers=arguments.workers,
+            executor=executor,
+            quiet=arguments.quiet,
+            max_ram=arguments.max_ram,
+        )
     if arguments.reasons and report.plan is not None:
         print(explain(report.plan))
     return console.conclude(arguments, report.summary(), report.complete)

@@ -18,7 +18,7 @@ from msseg.errors import DatasetError, PlanError
 from msseg.files import read_json, value_hash, write_json
 from msseg.folders import Task, find_task, planned_from, project_root
 from msseg.inference.memory import free_bytes
-from msseg.parallel import default_workers
+from msseg.parallel import RemoteExecutor, default_workers
 from msseg.pipeline.splits import ensure_splits
 from msseg.preprocessing.decoded import Decoded, decoded_cases
 from msseg.preprocessing.examine import Examination, examine_dataset, fingerprint_of
@@ -117,15 +117,15 @@ def plan_and_preprocess(
     if max_ram is not None:
         workers, chunk_voxels = _affordable(place, dataset, workers, max_ram)
     _LOG.debug("%s: %d cases, %d workers; results in %s", place.raw, len(dataset.training), workers, place.preprocessed)
-    with _decoded(place, dataset, options) as decoded, chunks_of(chunk_voxels):
+    with _decoded(place, dataset, options, executor) as decoded, chunks_of(chunk_voxels):
         return _stages(place, dataset, options, workers, executor, quiet, decoded)
 
 
 def _decoded(
-    place: Task, dataset: Dataset, options: PlanningOptions
+    place: Task, dataset: Dataset, options: PlanningOptions, executor: Executor | None
 ) -> contextlib.AbstractContextManager[Decoded | None]:
-    """Room for the cases between check and preprocessing, in half of the memory that is free."""
-    if options.check_only:
+    """Room for the cases between check and preprocessing, in half of the memory that is free; none for a cluster."""
+    if options.check_only or isinstance(executor, RemoteExecutor):
         return contextlib.nullcontext()
     return decoded_cases(place.preprocessed, len(dataset.training), (free_bytes() or 0) // 2)
 

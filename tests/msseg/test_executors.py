@@ -1,0 +1,207 @@
+"""Cases on a cluster of two worker processes, some of which are killed."""
+
+import contextlib
+import os
+import signal
+import warnings
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msseg.errors import ResourceError
+from msseg.executors import Place, executor_from
+from msseg.files import read_json
+from msseg.parallel import RemoteExecutor, WorkerKilledError, map_cases
+
+distributed = pytest.importorskip("distributed")
+
+
+def _double(number):
+    return 2 * number
+
+
+def _refuse_three(number):
+    if number == 3:
+        raise ValueError("three is refused")
+    return number
+
+
+def _die_at_first(path):
+    """The name of the file, once it is written; before the first writing of the second the worker is killed."""
+    dying = path.with_suffix(".dying")
+    if path.name == "2" and not dying.exists():
+        dying.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    path.touch()
+    return path.name
+
+
+def _die_at_two(number):
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def _threads_and_folder(_):
+    return os.environ["OMP_NUM_THREADS"], Path.cwd()
+
+
+@contextlib.contextmanager
+def cluster_of(workers):
+    """The address of a cluster that gives a call up when a second worker dies with it."""
+    import dask
+
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cluster = distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        )
+    try:
+        yield cluster.scheduler_address.replace("tcp://", "dask://")
+    finally:
+        cluster.close()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with cluster_of(2) as address:
+        yield address
+
+
+@pytest.fixture
+def executor(cluster, tmp_path):
+    with executor_from(cluster, tmp_path) as executor:
+        yield executor
+
+
+def values(outcomes):
+    return {item: outcome.value for item, outcome in outcomes}
+
+
+def test_processes_are_the_own_pool():
+    with executor_from("processes") as executor:
+        assert executor is None
+
+
+@pytest.mark.parametrize("text", ["threads", "dask://", "dask://node", "dask://node:port", "dask://a/b:1", "tcp://a:1"])
+def test_another_executor_is_refused_with_what_is_known(text):
+    with pytest.raises(ResourceError, match="expected processes or dask://HOST:PORT"), executor_from(text):
+        pass
+
+
+def test_without_dask_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("msseg.executors.find_spec", lambda name: None)
+    with (
+        pytest.raises(ResourceError, match=r"not installed. Run pip install 'msseg\[dask\]'"),
+        executor_from("dask://a:1"),
+    ):
+        pass
+
+
+def test_a_scheduler_that_does_not_answer_is_named_soon(tmp_path, monkeypatch):
+    monkeypatch.setattr("msseg.executors._CONNECT_S", 0.5)
+    with pytest.raises(ResourceError, match="no Dask scheduler answers"), executor_from("dask://localhost:1", tmp_path):
+        pass
+
+
+def test_each_case_is_done_once_and_an_error_harms_no_other(executor):
+    assert values(map_cases(_double, list(range(30)), 1, executor)) == {number: 2 * number for number in range(30)}
+    outcomes = dict(map_cases(_refuse_three, [1, 2, 3, 4], 1, executor))
+    assert isinstance(outcomes.pop(3).error, ValueError)
+    assert values(outcomes.items()) == {1: 1, 2: 2, 4: 4}
+
+
+def test_a_worker_computes_with_one_thread_in_the_folder_of_the_client(executor):
+    (outcome,) = [outcome for _, outcome in map_cases(_threads_and_folder, [0], 1, executor)]
+    assert outcome.value == ("1", Path.cwd())
+
+
+def test_the_case_of_a_killed_worker_is_done_by_another(executor, tmp_path):
+    paths = [tmp_path / str(number) for number in range(6)]
+    assert sorted(values(map_cases(_die_at_first, paths, 1, executor)).values()) == list("012345")
+    assert all(path.is_file() for path in paths)
+
+
+def test_a_case_that_kills_its_worker_again_and_again_fails_alone(executor):
+    outcomes = dict(map_cases(_die_at_two, [0, 1, 2, 3, 4, 5], 1, executor))
+    failed = outcomes.pop(2)
+    assert values(outcomes.items()) == {0: 0, 1: 1, 3: 3, 4: 4, 5: 5}
+    assert isinstance(failed.error, ResourceError)
+    assert str(failed.error).startswith("2: 2 workers of the cluster died with it")
+
+
+class _Suspicious(RemoteExecutor):
+    """Blames all who are tried for the first time, and again `guilty` alone."""
+
+    def __init__(self, guilty):
+        self.guilty, self.tried = guilty, []
+
+    def submit(self, function, /, item):
+        future = Future()
+        if item in self.guilty or item not in self.tried:
+            future.set_exception(WorkerKilledError("died"))
+        else:
+            future.set_result(function(item))
+        self.tried.append(item)
+        return future
+
+
+def test_suspects_are_tried_again_each_alone():
+    outcomes = dict(map_cases(_double, [1, 2, 3], 1, _Suspicious(guilty=[2])))
+    assert values(outcomes.items()) == {1: 2, 2: None, 3: 6}
+    assert (type(outcomes[2].error), str(outcomes[2].error)) == (ResourceError, "2: died")
+
+
+def test_where_every_suspect_kills_the_rest_is_not_tried_again():
+    executor = _Suspicious(guilty=range(10))
+    assert values(map_cases(_double, list(range(10)), 1, executor)) == dict.fromkeys(range(10))
+    assert len(executor.tried) == 10 + 3
+
+
+def test_workers_that_see_other_files_are_refused(cluster, tmp_path, monkeypatch):
+    def place_of_another_machine(marker, start):
+        return Place(str(tmp_path / "not there"), start)
+
+    monkeypatch.setattr("msseg.executors.Place", place_of_another_machine)
+    with pytest.raises(ResourceError, match="use a shared file system"), executor_from(cluster, tmp_path):
+        pass
+
+
+def test_workers_of_another_version_are_refused(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr("msseg.__version__", "99")
+    with pytest.raises(ResourceError, match="expected 99 as here"), executor_from(cluster, tmp_path):
+        pass
+
+
+def test_a_failing_block_leaves_the_cluster_free_and_no_file_behind(cluster, tmp_path):
+    with pytest.raises(KeyError), executor_from(cluster, tmp_path) as executor:
+        executor.submit(_double, 1).result()
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cluster_without_workers_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("msseg.executors._FIRST_WORKER_S", 0.2)
+    started = pytest.raises(ResourceError, match="the scheduler has no workers")
+    with cluster_of(0) as address, started, executor_from(address, tmp_path):
+        pass
+
+
+def test_a_command_gives_the_same_figures_on_a_cluster(cluster, tmp_path, capsys):
+    from PIL import Image
+
+    from msseg.commands.evaluate import main
+
+    generator = np.random.default_rng(5)
+    for folder in ("predictions", "references"):
+        (tmp_path / folder).mkdir()
+        for name in "abc":
+            Image.fromarray(generator.integers(0, 2, (16, 16), np.uint8)).save(tmp_path / folder / f"{name}.png")
+    common = ["-p", str(tmp_path / "predictions"), "-r", str(tmp_path / "references"), "--labels", '{"cell": 1}', "-q"]
+    assert main([*common, "-o", str(tmp_path / "here.json"), "--workers", "1"]) == 0
+    assert main([*common, "-o", str(tmp_path / "there.json"), "--executor", cluster]) == 0
+    assert read_json(tmp_path / "there.json") == read_json(tmp_path / "here.json")
+    assert main([*common, "--executor", cluster, "--max-ram", "8GB"]) == 1
+    assert "--memory-limit" in capsys.readouterr().err
