@@ -36,15 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("-i", "--input", required=True, metavar="DIR", help="folder of images, with or without _0000")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the segmentations")
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("-t", "--task", metavar="TASK", help="take the only trained model of this task")
-    choice.add_argument(
-        "-m", "--model", metavar="MODEL_DIR", help="take the model of this folder, or an inference.json"
-    )
-    choice.add_argument(
-        "--inference", metavar="FILE", help="take the models, rules and decision of msseg_find_best's inference.json"
-    )
-    parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (default: all trained)")
+    _add_model(parser)
     console.add_root(parser)
     console.add_workers(parser, "threads that read and prepare ahead (default: 1)")
     console.add_device(parser)
@@ -82,6 +74,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--overwrite", action="store_true", help="predict again what is there already")
     console.add_contract(parser, bounded=True)
     return console.run(parser, _run, argv)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    """Which model predicts; none of them: the only trained one."""
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("-t", "--task", metavar="TASK", help="take the only trained model of this task")
+    choice.add_argument(
+        "-m", "--model", metavar="MODEL_DIR", help="take the model of this folder, or an inference.json"
+    )
+    choice.add_argument(
+        "--inference", metavar="FILE", help="take the models, rules and decision of msseg_find_best's inference.json"
+    )
+    parser.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="folds to average (default: all trained)")
 
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:

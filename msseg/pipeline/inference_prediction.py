@@ -74,14 +74,9 @@ def predict_inference(
     where the file or a model is not whole, and as `predict` does.
     """
     outputs, options, stop = outputs or OutputWish(), options or PredictionOptions(), stop or StopRequest()
-    found = read_inference(Path(inference))
+    found, workers = read_inference(Path(inference)), workers or 1
     if max_ram is not None:
-        keeps = outputs.keeps_probabilities or len(found.members) > 1
-        limits = [
-            bounded(options, one.model, input_folder, one.folds, device, workers, max_ram, keeps).max_bytes
-            for one in found.members
-        ]
-        options = replace(options, max_bytes=min((limit for limit in limits if limit is not None), default=None))
+        options = _bounded(found, options, input_folder, device, workers, max_ram, outputs)
     members = tuple(
         load_member(one.model, resolve_device(device), one.folds, options, postprocess=False, decide=False)
         for one in found.members
@@ -90,9 +85,7 @@ def predict_inference(
     made_with = _made_with(Path(inference), found, ensemble, postprocess)
     if len(members) == 1:
         single = replace(members[0], rules=ensemble.options.rules, decision=ensemble.options.decision)
-        return predict_with(
-            single, input_folder, output_folder, made_with, outputs, overwrite, workers or 1, quiet, stop
-        )
+        return predict_with(single, input_folder, output_folder, made_with, outputs, overwrite, workers, quiet, stop)
     cases, problems = find_images(Path(input_folder), len(members[0].model.plan.channels))
     output = Path(output_folder)
     _refuse_to_replace_inputs(cases, output)
@@ -101,8 +94,26 @@ def predict_inference(
     todo = [case for case in cases if case not in skipped]
     together = max_ram is None and _fit_together(todo, len(members[0].model.plan.labels))
     work = _together if together else _one_after_another
-    report = work(ensemble, todo, output, value_hash(made_with), workers or 1, quiet, stop)
+    report = work(ensemble, todo, output, value_hash(made_with), workers, quiet, stop)
     return _with(report, skipped, problems)
+
+
+def _bounded(
+    found: Inference,
+    options: PredictionOptions,
+    input_folder: PathLike,
+    device: str,
+    workers: int,
+    max_ram: int,
+    outputs: OutputWish,
+) -> PredictionOptions:
+    """The options with what `max_ram` leaves to the scores of one case, whichever member predicts it."""
+    keeps = outputs.keeps_probabilities or len(found.members) > 1
+    limits = [
+        bounded(options, one.model, input_folder, one.folds, device, workers, max_ram, keeps).max_bytes
+        for one in found.members
+    ]
+    return replace(options, max_bytes=min((limit for limit in limits if limit is not None), default=None))
 
 
 def _treatment(
