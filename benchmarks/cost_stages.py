@@ -213,12 +213,12 @@ def evaluate_files(size: Size, folder: Path) -> Work:
 
 
 def postprocess(size: Size, folder: Path) -> Work:
-    """Which largest components help, asked of one case, for every class."""
-    from msseg.postprocessing.decide import candidate_dice
+    """The table of one case, from which rules are chosen, for every class."""
+    from msseg.postprocessing.tables import case_table
 
     reference = made_labels(size.shape, size.classes)
     prediction = shifted(reference)
-    return Work(lambda: candidate_dice(prediction, reference, size.classes), moved_bytes=2 * reference.nbytes)
+    return Work(lambda: case_table(prediction, reference, size.classes), moved_bytes=2 * reference.nbytes)
 
 
 STAGES: dict[str, Callable[[Size, Path], Work]] = {

@@ -23,9 +23,13 @@ from msseg.postprocessing.rules import (
 )
 from msseg.postprocessing.tables import CaseTable, Parts, hanging_together
 
-# Smallest sizes that are tried: these shares of the smallest object of the reference, then these quantiles of all.
+# Smallest sizes that are tried: these shares of the smallest object of the reference, these quantiles of all, and,
+# since references have specks, these shares of the smallest among the largest objects of the cases.
 _SHARES_OF_SMALLEST = (0.1, 0.5, 1.0)
 _QUANTILES = (0.05, 0.1, 0.25)
+_SHARES_OF_LARGEST = (0.001, 0.01, 0.1)
+# Of the cases' numbers of objects, these quantiles are tried.
+_NUMBER_QUANTILES = (1.0, 0.75, 0.5, 0.25)
 # A class is asked to be attached to another where so much of its volume is, in the reference.
 _ATTACHED_SHARE = 0.9
 _MOST_COMPONENTS = 10
@@ -159,12 +163,12 @@ def _sizes_of(parts: Parts, index: int) -> np.ndarray:
 
 
 def _numbers(counts: Sequence[int], fewest: int) -> list[int]:
-    """How many components may be kept: the most that a case has, then what half of the cases have at most."""
+    """How many components may be kept: the most that a case has, then what most, half and few of the cases have."""
     known = [count for count in counts if count]
     if not known:
         return []
-    wanted = (max(known), int(np.median(known)))
-    return [k for k in dict.fromkeys(wanted) if fewest <= k <= _MOST_COMPONENTS]
+    wanted = np.quantile(known, _NUMBER_QUANTILES, method="lower")
+    return [k for k in dict.fromkeys(wanted.astype(int).tolist()) if fewest <= k <= _MOST_COMPONENTS]
 
 
 def _smallest(sizes_mm3: Sequence[np.ndarray]) -> list[float]:
@@ -172,5 +176,7 @@ def _smallest(sizes_mm3: Sequence[np.ndarray]) -> list[float]:
     sizes = np.concatenate(sizes_mm3)
     if sizes.size == 0:
         return []
+    largest = min(of_case.max() for of_case in sizes_mm3 if of_case.size)
     tried = [*(sizes.min() * share for share in _SHARES_OF_SMALLEST), *np.quantile(sizes, _QUANTILES)]
+    tried += [largest * share for share in _SHARES_OF_LARGEST]
     return sorted({float(f"{mm3:.3g}") for mm3 in tried})

@@ -10,7 +10,7 @@ from planning.costs.evaluation import EVALUATING, PairSize, evaluation_memory, m
 from planning.costs.machine import Machine
 from planning.costs.workers import pool_s, pool_speed, pool_start_s
 
-# Two rules and both together look for components, each class by itself and all at once.
+# Components are looked for in the prediction, once more for its holes, and in the reference.
 _COMPONENT_PASSES = 3
 # The trainer measures speeds in this share of its own time (`msseg.pipeline.speeds.SHARE_OF_TRAINING`) and begins if so
 # many times what a case took should fit; it leaves the budget a margin, and measures so many cases at most.

@@ -9,6 +9,7 @@ import torch
 
 from msseg.checkpoint import Checkpoint, save_checkpoint
 from msseg.errors import CheckpointError, DatasetError, ResourceError
+from msseg.files import write_json
 from msseg.inference.memory import case_bytes
 from msseg.inference.placement import Placement
 from msseg.inference.prediction import only_seen
@@ -60,6 +61,34 @@ def test_rules_of_the_model_are_applied(threshold_model):
     mended = Predictor(threshold_model, CPU, rules=(ISLANDS,)).predict_array(image, (1.0, 1.0, 1.0))
     assert mended[2, 2, 2] == 3 and mended[6, 6, 6] == 0
     assert Predictor(threshold_model, CPU).predict_array(image, (1.0, 1.0, 1.0))[6, 6, 6] == 3
+
+
+@pytest.mark.parametrize("axis_order", [(0, 1, 2), (2, 0, 1)])
+def test_sizes_of_rules_are_in_mm3_of_the_image(threshold_model, axis_order):
+    plan = dataclasses.replace(threshold_model.plan, axis_order=axis_order)
+    model = dataclasses.replace(threshold_model, plan=plan)
+    image = np.zeros((1, 8, 8, 8), np.float32)
+    image[0, 1:4, 1:4, 1:4] = image[0, 6, 6, 6] = 1.0
+    rule = Rule("minimum_size_of_each", (1,), {"smallest_mm3": 0.5})
+    whole = Predictor(model, CPU, rules=(rule,)).predict_array(image, (1.0, 1.0, 1.0))
+    mended = Predictor(model, CPU, rules=(rule,)).predict_array(image, (0.5, 1.0, 0.5))
+    assert whole[6, 6, 6] == 3 and mended[6, 6, 6] == 0 and mended[2, 2, 2] == 3
+
+
+def test_the_rules_of_a_model_may_name_its_classes_and_no_others(tmp_path, threshold_model):
+    network = build_network(threshold_model.configuration, 1, 3, torch.Generator().manual_seed(0))
+    checkpoint = Checkpoint(network.state_dict(), threshold_model.plan, threshold_model.configuration.name)
+    save_checkpoint(tmp_path / "fold_0" / "checkpoint_final.safetensors", checkpoint)
+    write_named_rule(tmp_path, "tumour")
+    assert load_predictor(tmp_path, CPU).rules == [Rule("largest_component_of_each", (2,))]
+    write_named_rule(tmp_path, "spleen")
+    with pytest.raises(CheckpointError, match=r"class 'spleen'; expected organ \(1\), tumour \(2\)"):
+        load_predictor(tmp_path, CPU)
+
+
+def write_named_rule(model_dir, name):
+    row = {"rule": "largest_component_of_each", "classes": [name]}
+    write_json(model_dir / "postprocessing.json", {"version": 1, "rules": [row]})
 
 
 def test_a_wrong_number_of_channels_is_refused_with_the_expected_ones(threshold_model):

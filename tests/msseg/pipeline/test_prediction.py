@@ -47,6 +47,18 @@ def test_what_predicted_is_recorded_beside_the_segmentations(model_dir, images, 
     assert record["options"]["branches"] == "fast" and record["options"]["guidance"] is True
 
 
+def test_rules_of_a_file_take_the_place_of_the_models_and_are_recorded(model_dir, images, tmp_path):
+    row = {"rule": "minimum_size_of_each", "classes": ["one"], "parameters": {"smallest_mm3": 1e9}}
+    (tmp_path / "mine.json").write_text(json.dumps({"version": 1, "rules": [row]}))
+    options = PredictionOptions(mirror=False, branches="fast")
+    for name, wish in (("bare", OutputWish()), ("mended", OutputWish(rules_file=tmp_path / "mine.json"))):
+        predict(images, tmp_path / name, model_dir, options=options, outputs=wish)
+    bare, mended = (read_label(tmp_path / name / "a.nii.gz")[0] for name in ("bare", "mended"))
+    assert bare.any() and not mended.any()
+    (recorded,) = json.loads((tmp_path / "mended" / RECORD).read_text())["postprocess"]
+    assert recorded["classes"] == [1] and recorded["parameters"] == {"smallest_mm3": 1e9}
+
+
 def test_outputs_kept_from_other_options_are_warned_of(model_dir, images, tmp_path, caplog):
     fast, accurate = (PredictionOptions(mirror=False, branches=mode) for mode in ("fast", "accurate"))
     with caplog.at_level(logging.WARNING, "msseg"):

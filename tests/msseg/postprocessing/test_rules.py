@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from msseg.data.image import read_label
 from msseg.errors import CheckpointError
 from msseg.postprocessing.rules import RULES, Rule, apply_rules, read_rules, rules_from_json, write_rules
 
@@ -137,3 +138,13 @@ def test_a_row_that_cannot_be_meant_is_refused_with_what_was_expected(row, messa
     with pytest.raises(CheckpointError, match=message) as error:
         rules_of([row], ["background", "kidney", "tumour"])
     assert str(error.value).startswith("mine.json: ")
+
+
+def test_of_real_kidneys_with_tumours_false_islands_go_and_nothing_else(test_data):
+    label, geometry = read_label(test_data / "KiTS19_labels" / "case_00061" / "segmentation.nii.gz")
+    predicted = label.copy()
+    predicted[2:5, 5:25, 5:25] = 1
+    predicted[20:23, 480:500, 480:500] = 2
+    for literal in (0, 1):
+        mended = apply_rules(predicted, [Rule("mss_kidneys", (1, 2), {"literal": literal})], geometry.spacing_mm)
+        np.testing.assert_array_equal(mended, label)
