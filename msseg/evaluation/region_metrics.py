@@ -12,6 +12,7 @@ from msseg.evaluation.lesions import LesionCounts, LesionRule, LesionScores, det
 from msseg.evaluation.membranes import MembraneScores, membrane_scores
 from msseg.evaluation.overlap import OverlapCounts
 from msseg.evaluation.rankings import Ranking
+from msseg.evaluation.surface import surface_metrics
 from msseg.evaluation.surface_elements import SurfaceElements, robust_hausdorff_mm, surface_dice, surface_elements
 
 
@@ -29,6 +30,13 @@ class Region:
     values: Mapping[str, float | None]
     tolerance_mm: float
     lesions: LesionRule | None = None
+
+    @cached_property
+    def surfaces(self) -> Mapping[str, float | None]:
+        """The distances between surfaces; measured here where the evaluation left them out."""
+        if "assd_mm" in self.values:
+            return self.values
+        return surface_metrics(self.prediction, self.reference, self.spacing_mm, self.tolerance_mm, empty="excluded")
 
     @cached_property
     def elements(self) -> SurfaceElements:
@@ -63,6 +71,11 @@ Measure = Callable[[Region], float | None]
 def _value(name: str) -> Measure:
     """The metric of that name as every evaluation has it."""
     return lambda region: region.values.get(name)
+
+
+def _distance(name: str) -> Measure:
+    """The distance of that name, in mm."""
+    return lambda region: region.surfaces.get(name)
 
 
 def _specificity(region: Region) -> float:
@@ -114,15 +127,15 @@ CHAOS_LEAST_DICE, CHAOS_MOST_RAVD_PERCENT, CHAOS_MOST_ASSD_MM, CHAOS_MOST_MSSD_M
 CHAOS_SCORES: Mapping[str, Measure] = {
     "dice_score": _rising_score(_value("dice"), CHAOS_LEAST_DICE),
     "ravd_score": _falling_score(_absolute_volume_difference, CHAOS_MOST_RAVD_PERCENT),
-    "assd_score": _falling_score(_value("assd_mm"), CHAOS_MOST_ASSD_MM),
-    "mssd_score": _falling_score(_value("hausdorff_mm"), CHAOS_MOST_MSSD_MM),
+    "assd_score": _falling_score(_distance("assd_mm"), CHAOS_MOST_ASSD_MM),
+    "mssd_score": _falling_score(_distance("hausdorff_mm"), CHAOS_MOST_MSSD_MM),
 }
 
 REGION_METRICS: Mapping[str, Measure] = {
     "dice": _value("dice"),
-    "hausdorff_mm": _value("hausdorff_mm"),
-    "hd95_mm": _value("hd95_mm"),
-    "assd_mm": _value("assd_mm"),
+    "hausdorff_mm": _distance("hausdorff_mm"),
+    "hd95_mm": _distance("hd95_mm"),
+    "assd_mm": _distance("assd_mm"),
     "sensitivity": _value("recall"),
     "specificity": _specificity,
     "voe": _volumetric_overlap_error,

@@ -218,6 +218,18 @@ def test_a_challenge_changes_nothing_of_the_other_figures():
     assert plain.challenge is None
 
 
+@pytest.mark.parametrize("name", ["chaos", "lits17", "brats19", "acdc"])
+def test_distances_are_measured_where_the_evaluation_leaves_them_out(name: str):
+    pair = _label_map([1, 1, 2, 3, 4, 0]), _label_map([1, 2, 2, 3, 3, 4])
+    metric = ChallengeMetric(name)
+    labels = metric.labels({"a": 1, "b": 2})
+    cases = [
+        measure_case("a", *pair, (1, 1, 1), labels, EvaluationOptions(surfaces=surfaces, challenge=name))
+        for surfaces in (True, False)
+    ]
+    assert cases[0].challenge == cases[1].challenge
+
+
 def test_files_and_table_say_what_ranks(tmp_path: Path):
     evaluation = _evaluation("kits19", ([1, 1, 1, 2, 0], [1, 1, 2, 2, 0]))
     write_evaluation(evaluation, tmp_path / "a.json", tmp_path / "a.csv")
