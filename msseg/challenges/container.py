@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 from msseg.checkpoint import FINAL, LATEST
 from msseg.errors import CheckpointError, DatasetError
 from msseg.files import atomic_folder
+from msseg.pipeline.inference_file import INFERENCE_FILE, Inference, read_inference, write_inference
 
 ENTRY = "process.py"
+_MEMBER = "member_{}"
 _PACKAGES = ("msseg", "planning")
 _SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _DOCKERFILE = """\
@@ -38,18 +41,20 @@ ENTRYPOINT ["python", "/opt/app/process.py"]
 def write_container(folder: Path, model: Path, channels: Sequence[str] = (), slug: str = "segmentation") -> Path:
     """Write Dockerfile, entry point, requirements, the packages and the model to a new folder; that folder.
 
-    `channels` are the input slugs in the order of the model's channels, `slug` is the output's. What the same command
-    wrote before is replaced. Raises DatasetError for a folder that holds anything else and for slugs that are none,
-    CheckpointError where the model has no trained fold.
+    `model` is a model folder, or the inference.json of several. `channels` are the input slugs in the order of the
+    model's channels, `slug` is the output's. What the same command wrote before is replaced. Raises DatasetError for a
+    folder that holds anything else and for slugs that are none, CheckpointError where a model has no trained fold.
     """
     folder, model = Path(folder), Path(model)
     _check(folder, [*channels, slug])
     files = model_files(model)
     with atomic_folder(folder) as new:
-        for path in files:
-            target = new / "model" / path.relative_to(model)
+        for place, path in files.items():
+            target = new / "model" / place
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
+        if model.is_file():
+            _write_inference(new / "model", read_inference(model))
         root = Path(__file__).parents[2]
         for package in _PACKAGES:
             shutil.copytree(root / package, new / package, ignore=shutil.ignore_patterns("__pycache__", ".*"))
@@ -69,16 +74,33 @@ def _check(folder: Path, slugs: Sequence[str]) -> None:
         raise DatasetError(f"{folder}: holds something else; expected a new folder. Name another with --container.")
 
 
-def model_files(model: Path) -> list[Path]:
-    """What prediction reads: the JSON of the folder, and of every fold its final checkpoint, else the latest.
+def model_files(model: Path) -> dict[str, Path]:
+    """What prediction reads, by its place in the container.
 
-    Raises CheckpointError where the model has no trained fold.
+    Of a model folder the JSON, and of every fold its final checkpoint, else the latest; of an inference.json the same
+    of its members' folds. Raises CheckpointError where a model has no trained fold.
     """
-    folds = [[fold / name for name in (FINAL, LATEST) if (fold / name).is_file()] for fold in model.glob("fold_*")]
-    checkpoints = [found[0] for found in folds if found]
+    if not model.is_file():
+        return _folder_files(model, None)
+    return {
+        f"{_MEMBER.format(number)}/{place}": path
+        for number, member in enumerate(read_inference(model).members)
+        for place, path in _folder_files(member.model, member.folds).items()
+    }
+
+
+def _folder_files(model: Path, folds: Sequence[str] | None) -> dict[str, Path]:
+    folders = model.glob("fold_*") if folds is None else [model / f"fold_{fold}" for fold in folds]
+    found = [[fold / name for name in (FINAL, LATEST) if (fold / name).is_file()] for fold in folders]
+    checkpoints = [paths[0] for paths in found if paths]
     if not checkpoints:
         raise CheckpointError(f"{model}: no trained fold (fold_*/{FINAL}). Train one first (msseg_train).")
-    return sorted([*model.glob("*.json"), *checkpoints])
+    return {path.relative_to(model).as_posix(): path for path in sorted([*model.glob("*.json"), *checkpoints])}
+
+
+def _write_inference(folder: Path, found: Inference) -> None:
+    members = [replace(one, model=folder / _MEMBER.format(number)) for number, one in enumerate(found.members)]
+    write_inference(folder / INFERENCE_FILE, replace(found, members=tuple(members)))
 
 
 def _requirements() -> list[str]:

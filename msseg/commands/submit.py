@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--score", choices=("max", "mean"), default="max", help="luna16, lidc: a candidate's probability (default: max)"
     )
-    parser.add_argument("-m", "--model", metavar="DIR", help="--container: the model folder")
+    parser.add_argument("-m", "--model", metavar="PATH", help="--container: a model folder, or an inference.json")
     parser.add_argument(
         "--channels", nargs="+", default=[], metavar="SLUG", help="--container: the input of each channel, in order"
     )
@@ -82,7 +82,7 @@ def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
     if arguments.container:
         from msseg.challenges.container import model_files
 
-        return container_cost(model_files(_model(arguments)), machine)
+        return container_cost(list(model_files(_model(arguments)).values()), machine)
     return submission_cost(arguments.input or arguments.check, machine)
 
 
@@ -90,7 +90,7 @@ def _model(arguments: argparse.Namespace) -> Path:
     from msseg.errors import DatasetError
 
     if not arguments.model:
-        raise DatasetError("--container without -m: expected the model folder. Name it with -m.")
+        raise DatasetError("--container without -m: expected a model folder or an inference.json. Name it with -m.")
     return Path(arguments.model)
 
 

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 
@@ -8,12 +9,13 @@ import SimpleITK
 import torch
 
 from msseg.challenges.container import write_container
-from msseg.challenges.container_entry import list_cases
-from msseg.checkpoint import Checkpoint, save_checkpoint
+from msseg.challenges.container_entry import list_cases, main
+from msseg.checkpoint import FINAL, Checkpoint, save_checkpoint
 from msseg.data.geometry import Geometry
 from msseg.data.image import read_image, read_label, write_image
 from msseg.errors import CheckpointError, DatasetError
 from msseg.networks.build import build_network
+from msseg.pipeline.inference_file import Inference, Member, read_inference, write_inference
 from msseg.pipeline.prediction import load_predictor
 from msseg.postprocessing.rules import write_rules
 
@@ -73,6 +75,25 @@ def test_the_entry_point_segments_what_is_mounted(model_dir, tmp_path):
     environment["MSSEG_CHANNELS"] = "mr"
     done = subprocess.run(script, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and "mr: no image" in done.stderr
+
+
+def test_the_members_of_an_inference_file_are_copied_and_averaged(model_dir, tmp_path, monkeypatch):
+    (tmp_path / "other/fold_1").mkdir(parents=True)
+    shutil.copyfile(model_dir / "fold_0" / FINAL, tmp_path / "other/fold_1" / FINAL)
+    members = (Member(model_dir, ("0",)), Member(tmp_path / "other", ("1",)))
+    write_inference(tmp_path / "inference.json", Inference(members))
+    folder = write_container(tmp_path / "container", tmp_path / "inference.json")
+    shutil.rmtree(tmp_path / "other")
+    found = read_inference(folder / "model/inference.json").members
+    assert [(one.model.name, one.folds) for one in found] == [("member_0", ("0",)), ("member_1", ("1",))]
+    image = image_at(tmp_path / "input/images/ct/0f3c.mha")
+    for name in ("input", "output"):
+        monkeypatch.setenv(f"MSSEG_{name.upper()}", str(tmp_path / name))
+    monkeypatch.setenv("MSSEG_MODEL", str(folder / "model"))
+    assert main() == 0
+    label, geometry = read_label(tmp_path / "output/images/segmentation/0f3c.mha")
+    expected = load_predictor(model_dir, postprocess=False).predict_array(read_image([image])[0], GRID.spacing_mm)
+    assert np.array_equal(label, expected) and geometry.origin_mm == GRID.origin_mm
 
 
 def test_channels_come_in_the_order_that_is_asked_for(tmp_path):
