@@ -23,6 +23,7 @@ from planning.json_fields import (
     mapping,
     not_negative,
     number,
+    one_of,
     optional,
     positive,
     record,
@@ -71,6 +72,8 @@ class Fingerprint:
 
     Where the files number objects, `instances` names them and `labels` has the levels to learn with their indices.
     Where some image tells no size of its voxels, `has_spacing` is False and every one of them counts as 1 x 1 x 1.
+    `label_pairs` are those that the data set declares, None where it says nothing; `lateral_axes` the axes along which
+    its images run from side to side, read where labels have sides: one where all agree, none where it is not known.
     """
 
     dataset_name: str
@@ -81,6 +84,8 @@ class Fingerprint:
     relative_size_after_crop: float
     instances: InstancePlan | None = None
     has_spacing: bool = True
+    label_pairs: tuple[tuple[str, str], ...] | None = None
+    lateral_axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -245,6 +250,8 @@ _read_fingerprint = record(
         "relative_size_after_crop": positive,
         "instances": read_instances,
         "has_spacing": flag,
+        "label_pairs": optional(sequence(sequence(text))),
+        "lateral_axes": sequence(one_of(0, 1, 2)),
     },
 )
 

@@ -22,6 +22,7 @@ from planning.json_fields import (
     not_negative,
     number,
     one_of,
+    optional,
     positive,
     record,
     refuse,
@@ -116,7 +117,8 @@ class Reason:
 class Plan:
     """Everything later stages need to know; `labels` and `instances` as in the fingerprint, class index = position.
 
-    Without `has_spacing` spacings count in pixels: 1 in every image, whatever its file says.
+    Without `has_spacing` spacings count in pixels: 1 in every image, whatever its file says. `label_pairs` are classes
+    that a mirror along `lateral_axis` swaps, the file axis (z, y, x) from side to side; None where it is not known.
     """
 
     dataset_name: str
@@ -131,6 +133,8 @@ class Plan:
     version: int = field(default=PLAN_VERSION)
     instances: InstancePlan | None = None
     has_spacing: bool = True
+    label_pairs: tuple[tuple[int, int], ...] = ()
+    lateral_axis: int | None = None
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -216,6 +220,8 @@ _read_plan = record(
         "reasons": sequence(_read_reason),
         "instances": read_instances,
         "has_spacing": flag,
+        "label_pairs": sequence(sequence(at_least(1))),
+        "lateral_axis": optional(one_of(0, 1, 2)),
     },
 )
 
@@ -231,11 +237,20 @@ def validate_plan(plan: Plan, source: str) -> None:
     if len(plan.class_weights) != len(plan.labels) or sum(plan.class_weights) <= 0:
         found, wanted = list(plan.class_weights), f"{len(plan.labels)} weights, one a label, not all 0"
         raise refuse(f"{source}: plan.class_weights", found, wanted)
+    _validate_pairs(plan.label_pairs, len(plan.labels), f"{source}: plan.label_pairs")
     if plan.default_configuration not in plan.configurations:
         known = "one of " + ", ".join(plan.configurations)
         raise refuse(f"{source}: plan.default_configuration", plan.default_configuration, known)
     for name, configuration in plan.configurations.items():
         _validate_configuration(configuration, name, f"{source}: plan.configurations.{name}")
+
+
+def _validate_pairs(pairs: Sequence[Sequence[int]], num_classes: int, place: str) -> None:
+    members = [index for pair in pairs for index in pair]
+    is_sound = all(len(pair) == 2 for pair in pairs) and all(1 <= index < num_classes for index in members)
+    if not is_sound or len(set(members)) < len(members):
+        wanted = f"pairs of classes from 1 to {num_classes - 1}, each class in one pair"
+        raise refuse(place, [list(pair) for pair in pairs], wanted)
 
 
 def _validate_configuration(configuration: Configuration, name: str, place: str) -> None:

@@ -11,6 +11,7 @@ from planning import choice, reasons, rules
 from planning.encoders import OWN
 from planning.errors import PlanError
 from planning.fingerprint import Fingerprint, class_volumes_mm3
+from planning.label_pairs import decide_pairs
 from planning.network_row import NetworkRow
 from planning.networks import PLAIN_UNET, network_row
 from planning.normalisation import plan_channels
@@ -58,7 +59,9 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
     features = choice.measure(fingerprint, target)
     default = _default_configuration(features, budget)
     names = _names(planar, budget)
-    decided = [_configuration(name, target, budget, features, fingerprint) for name in names]
+    sides = decide_pairs(fingerprint)
+    mirrored = tuple(place for place, axis in enumerate(order) if axis not in sides.unmirrored)
+    decided = [_configuration(name, target, budget, features, fingerprint, mirrored) for name in names]
     channels = plan_channels(fingerprint.channels, fingerprint.intensities, fingerprint.relative_size_after_crop)
     volumes = class_volumes_mm3(fingerprint)
     weights = uniform_weights(target.num_classes) if volumes is None else class_weights(volumes)
@@ -67,6 +70,7 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
         reasons.spacing(fingerprint, order, target),
         *(reasons.channel(index, channel, fingerprint) for index, channel in enumerate(channels)),
         reasons.class_weights(weights, volumes),
+        *sides.reasons,
         default,
         *(reason for _, configuration_reasons in decided for reason in configuration_reasons),
     ]
@@ -82,6 +86,8 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
         reasons=tuple(why),
         instances=fingerprint.instances,
         has_spacing=fingerprint.has_spacing,
+        label_pairs=sides.pairs,
+        lateral_axis=sides.lateral_axis,
     )
     validate_plan(plan, "planner")
     return plan
@@ -149,9 +155,17 @@ def _target(fingerprint: Fingerprint) -> tuple[tuple[int, ...], Target]:
 
 
 def _configuration(
-    name: str, volume: Target, budget: Budget, features: choice.Features, fingerprint: Fingerprint
+    name: str,
+    volume: Target,
+    budget: Budget,
+    features: choice.Features,
+    fingerprint: Fingerprint,
+    mirrored: tuple[int, ...],
 ) -> tuple[Configuration, list[Reason]]:
-    """One configuration and its reasons; "2d" and "2.5d" drop the first axis, the coarsest."""
+    """One configuration and its reasons; "2d" and "2.5d" drop the first axis, the coarsest.
+
+    `mirrored` are the axes (z, y, x) in plan order that may be mirrored along.
+    """
     dimensions = 3 if name == "3d" else 2
     target = _in_plane(volume) if dimensions == 2 else volume
     network = choice.choose_network(features, f"{dimensions}d", budget.network)
@@ -180,7 +194,7 @@ def _configuration(
         image_order=rules.IMAGE_ORDER,
         label_order=rules.LABEL_ORDER,
         score_order=rules.SCORE_ORDER,
-        mirror_axes=tuple(range(dimensions)),
+        mirror_axes=tuple(axis - 3 + dimensions for axis in mirrored if axis >= 3 - dimensions),
         network_options=dict(budget.options),
         variations=variations(fingerprint),
         image_padding="mirror" if volume.median_shape[0] == 1 else "zeros",

@@ -243,8 +243,10 @@ def _dummy_2d(plan: Configuration) -> Words:
 
 
 def _mirror(plan: Configuration) -> Words:
-    because = "all axes; take one away by hand where left and right are different classes"
-    return ", ".join(map(str, plan.mirror_axes)), because, "nnU-Net 2.8.1, nnUNetTrainer.py"
+    because = "all axes; labels of left and right are swapped where they are known (label_pairs)"
+    if len(plan.mirror_axes) < plan.dimensions:
+        because = "not along an axis that may run from side to side, as labels have sides (lateral_axis)"
+    return ", ".join(map(str, plan.mirror_axes)) or "none", because, "nnU-Net 2.8.1, nnUNetTrainer.py"
 
 
 def _orders(plan: Configuration) -> Words:

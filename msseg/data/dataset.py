@@ -13,6 +13,7 @@ from msseg.data.in_place import read_in_place
 from msseg.data.labels import LabelCoding, LabelMap
 from msseg.data.layouts import LAYOUTS, Listing, malformed
 from msseg.data.problems import Problem
+from msseg.data.sides import declared_pairs
 from msseg.errors import DatasetError
 from msseg.files import read_json
 
@@ -28,7 +29,8 @@ class Dataset:
 
     `labels` maps names to the values in the files, background first, then by value. `training` and `test` are sorted by
     name. `notes` says what was seen in the folder and not taken, or taken in a way worth knowing. With `instances` the
-    label files hold object numbers of the one foreground label, which is semantic all the same.
+    label files hold object numbers of the one foreground label, which is semantic all the same. `label_pairs` are the
+    names of left and right that dataset.json declares, None where it says nothing.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Dataset:
     test: tuple[Case, ...] = ()
     notes: tuple[Problem, ...] = ()
     instances: bool = False
+    label_pairs: tuple[tuple[str, str], ...] | None = None
 
     @property
     def label_map(self) -> LabelCoding:
@@ -92,7 +95,8 @@ def read_dataset(folder: Path, cache: Path | None = None) -> Dataset:
         raise malformed(source, "no cases", "images in imagesTr or imagesTs, or a list of them")
     _check_pages(source, description.get("pages"), len(channels))
     dataset = _dataset(folder, channels, labels, listing, _instances(source, description, labels))
-    return replace(dataset, notes=(*dataset.notes, *_count_notes(source, description, listing)))
+    notes = (*dataset.notes, *_count_notes(source, description, listing))
+    return replace(dataset, notes=notes, label_pairs=declared_pairs(source, description.get("label_pairs"), labels))
 
 
 def _dataset(

@@ -14,6 +14,7 @@ from msseg.data.dataset import Case, Dataset
 from msseg.data.labels import LabelCoding, LabelMap
 from msseg.data.mask_folders import mask_files
 from msseg.data.problems import FileError, Problem
+from msseg.data.sides import lateral_axes
 from msseg.errors import DatasetError, MssegError
 from msseg.files import content_hash, read_json, value_hash, write_json
 from msseg.parallel import map_cases
@@ -22,6 +23,7 @@ from msseg.preprocessing.measure import MeasuredCase, measure_case
 from planning.fingerprint import CaseFingerprint, Fingerprint, IntensitySketch, summarise
 from planning.instances import InstancePlan
 from planning.json_fields import as_json
+from planning.label_pairs import named_pairs
 
 EXAMINATION_VERSION = 2
 
@@ -101,7 +103,18 @@ def fingerprint_of(dataset: Dataset, examination: Examination, skip: Collection[
         [case.sketches for case in measured],
     )
     instances = InstancePlan(*dataset.object_label) if dataset.instances else None
-    return replace(fingerprint, instances=instances, has_spacing=has_spacing)
+    fingerprint = replace(fingerprint, instances=instances, has_spacing=has_spacing, label_pairs=dataset.label_pairs)
+    return _with_lateral_axes(fingerprint, dataset)
+
+
+def _with_lateral_axes(fingerprint: Fingerprint, dataset: Dataset) -> Fingerprint:
+    """With what the headers tell of left and right, which nobody asks for where no labels have sides."""
+    pairs = named_pairs(fingerprint.labels) if fingerprint.label_pairs is None else fingerprint.label_pairs
+    if not pairs:
+        return fingerprint
+    names = {case.name for case in fingerprint.cases}
+    paths = [case.image_paths[0] for case in dataset.training if case.name in names]
+    return replace(fingerprint, lateral_axes=lateral_axes(paths))
 
 
 def _in_pixels(case: CaseFingerprint) -> CaseFingerprint:
