@@ -211,13 +211,13 @@ def _same_geometry(checkpoints: Sequence[Checkpoint], paths: Sequence[Path]) -> 
     def geometry(checkpoint: Checkpoint) -> tuple[Any, ...]:
         plan, configuration = checkpoint.plan, checkpoint.configuration
         seen = configuration.spacing_mm, configuration.patch_size, configuration.neighbour_slices
-        return plan.labels, plan.channels, plan.axis_order, *seen
+        return plan.labels, plan.label_pairs, plan.lateral_axis, plan.channels, plan.axis_order, *seen
 
     for checkpoint, path in zip(checkpoints[1:], paths[1:], strict=True):
         if geometry(checkpoint) != geometry(checkpoints[0]):
             raise CheckpointError(
-                f"{path}: trained with another plan than {paths[0]} (labels, channels, spacing or patch differ). "
-                "Predict with one of them, or train the folds again with one plan."
+                f"{path}: trained with another plan than {paths[0]} (labels, their pairs, channels, spacing or patch "
+                "differ). Predict with one of them, or train the folds again with one plan."
             )
 
 

@@ -29,6 +29,7 @@ from msseg.networks.allocation import keep_freed_memory
 from msseg.postprocessing.rules import Rule, apply_rules, read_rules
 from msseg.preprocessing.case import PreparedCase, preprocess_case
 from msseg.preprocessing.resample import separate_axis
+from planning.label_pairs import sides_of
 from planning.plan import Plan
 
 RULES_FILE = "postprocessing.json"
@@ -132,6 +133,7 @@ class Predictor:
             noise_repeats=self.options.noise_repeats,
             noise_std=self.options.noise_std,
             seed=self.options.seed,
+            sides=sides_of(self.model.plan, self.model.configuration),
         )
         batch_size, kept_bytes = batch_limit(self.device, window.patch), keep.bytes_for(window.num_classes, prepared)
         shapes = window.shape, window.patch, prepared.shape_after_crop
@@ -147,7 +149,14 @@ class Predictor:
         model, options = self.model, self.options.as_record()
         num_classes = len(model.plan.labels)
         return predict_logits(
-            model.networks, prepared.image, model.configuration, num_classes, self.device, on_batch=on_batch, **options
+            model.networks,
+            prepared.image,
+            model.configuration,
+            num_classes,
+            self.device,
+            sides=sides_of(model.plan, model.configuration),
+            on_batch=on_batch,
+            **options,
         )
 
     def label(self, logits: torch.Tensor, prepared: PreparedCase) -> np.ndarray:

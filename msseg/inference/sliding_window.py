@@ -17,6 +17,7 @@ from msseg.inference.passes import Passes
 from msseg.inference.placement import Placement, first_that_fits, placements
 from msseg.inference.streaming import View, Window, score_slabs
 from msseg.mirroring import with_neighbours
+from planning.label_pairs import Sides
 from planning.plan import Configuration
 
 # Voxels of input that go through the network at once: on a GPU a patch of the largest usual size (128³) is taken
@@ -39,6 +40,7 @@ def predict_logits(
     seed: int = 0,
     branches: str = "accurate",
     guidance: bool = True,
+    sides: Sides | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
     """Mean logits (num_classes, z, y, x), float32, of a preprocessed image (c, z, y, x) in plan order.
@@ -49,6 +51,7 @@ def predict_logits(
     says. A 2D configuration is shown slice by slice, with neighbouring slices as channels if it has such. `branches`
     says which branches of a network answer: see `answering`. With `guidance`, a class that the networks'
     classification-guided modules see in no tile of the image is ruled out; one patch's word does not empty the others.
+    `sides` says which classes a view from the other side answers for each other.
     The networks lie on `device` and in evaluation mode; the
     result does too, unless its memory gave out. `on_batch(done, total)` counts forward passes; what it raises
     ends the prediction. ResourceError where memory gives out.
@@ -64,6 +67,7 @@ def predict_logits(
         noise_repeats=noise_repeats,
         noise_std=noise_std,
         seed=seed,
+        sides=sides,
     )
     ways = placements(device, batch_limit(device, window.patch))
     return first_that_fits(ways, lambda placement: _whole_scores(window, passes, placement, on_batch))
@@ -80,6 +84,7 @@ def make_window(
     noise_repeats: int = 0,
     noise_std: float = 0.01,
     seed: int = 0,
+    sides: Sides | None = None,
 ) -> Window:
     """How a preprocessed image (c, z, y, x) is shown to the networks of `passes`; see `predict_logits`."""
     patch = (1,) * (3 - configuration.dimensions) + configuration.patch_size
@@ -91,7 +96,7 @@ def make_window(
         patch=patch,
         dimensions=configuration.dimensions,
         step=step,
-        views=_views(mirrored_axes(configuration.mirror_axes, mirror), configuration.dimensions, noise_repeats),
+        views=_views(mirrored_axes(configuration.mirror_axes, mirror), configuration.dimensions, noise_repeats, sides),
         num_classes=num_classes,
         networks=passes.count,
         guided=passes.guided,
@@ -141,7 +146,14 @@ def _whole_scores(
     return scores
 
 
-def _views(mirror_axes: Sequence[int], dimensions: int, noise_repeats: int) -> tuple[View, ...]:
+def _views(
+    mirror_axes: Sequence[int], dimensions: int, noise_repeats: int, sides: Sides | None = None
+) -> tuple[View, ...]:
     from_end = [axis - dimensions for axis in mirror_axes]
     flips = [chosen for count in range(len(from_end) + 1) for chosen in itertools.combinations(from_end, count)]
-    return tuple(View(chosen, noisy=repeat > 0) for repeat in range(noise_repeats + 1) for chosen in flips)
+    swapped = {chosen: sides.classes for chosen in flips if sides is not None and sides.axis - dimensions in chosen}
+    return tuple(
+        View(chosen, noisy=repeat > 0, classes=swapped.get(chosen, ()))
+        for repeat in range(noise_repeats + 1)
+        for chosen in flips
+    )

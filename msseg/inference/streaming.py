@@ -30,10 +30,14 @@ Corner = tuple[int, ...]
 
 @dataclass(frozen=True)
 class View:
-    """One way to show a tile to the network: flipped along `flips` (axes counted from the end), with noise or not."""
+    """One way to show a tile to the network: flipped along `flips` (axes counted from the end), with noise or not.
+
+    Its answer for class c is then that for class `classes[c]`, where there are `classes`: left and right are swapped.
+    """
 
     flips: tuple[int, ...]
     noisy: bool
+    classes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -249,9 +253,9 @@ class _Shower:
         total, presence = first.logits.to(keep_on, torch.float32, copy=own), first.presence
         del first
         for view, answer in zip(window.views[1:], answers, strict=True):
-            _add_turned_back(total, answer.logits.to(keep_on), view.flips)
+            _add_turned_back(total, answer.logits.to(keep_on), view)
             if presence is not None and answer.presence is not None:
-                presence = presence + answer.presence
+                presence = presence + _presence_turned_back(answer.presence, view)
         if presence is not None:
             presence = presence / (len(window.views) * window.guided)
         return Answer(total[:, None] if window.dimensions == 2 else total, presence)
@@ -270,12 +274,18 @@ class _Shower:
         return tiles
 
 
-def _add_turned_back(total: torch.Tensor, logits: torch.Tensor, flips: tuple[int, ...]) -> None:
-    """Add logits (k, *spatial), flipped, to `total`, chunk by chunk along the first spatial axis."""
-    length, is_turned = total.shape[1], 1 - total.ndim in flips
+def _add_turned_back(total: torch.Tensor, logits: torch.Tensor, view: View) -> None:
+    """Add a view's logits (k, *spatial), flipped, to `total`, chunk by chunk along the first spatial axis."""
+    length, is_turned = total.shape[1], 1 - total.ndim in view.flips
     for rows in _chunks(total):
         source = slice(length - rows.stop, length - rows.start) if is_turned else rows
-        total[:, rows] += logits[:, source].flip(flips)
+        turned = logits[:, source].flip(view.flips)
+        total[:, rows] += turned[list(view.classes)] if view.classes else turned
+
+
+def _presence_turned_back(presence: torch.Tensor, view: View) -> torch.Tensor:
+    """A view's presence (k - 1) of the foreground classes."""
+    return presence[[index - 1 for index in view.classes[1:]]] if view.classes else presence
 
 
 def _chunks(scores: torch.Tensor) -> Iterator[slice]:

@@ -21,7 +21,7 @@ from msseg.pipeline.explain_evaluation import pair_size
 from msseg.pipeline.explain_prediction import Views, used_device, work_of
 from msseg.pipeline.planning import load_plan
 from msseg.pipeline.splits import declared_grouping, groups_of, split_of
-from msseg.training.recipes import Recipe, configured, default_recipe, recipe_named, scaled_features, training_patch
+from msseg.training.recipes import Recipe, configured_in, default_recipe, recipe_named, scaled_features, training_patch
 from planning.costs.estimate import Estimate
 from planning.costs.fold_end import FoldEnd
 from planning.costs.machine import Machine
@@ -103,7 +103,7 @@ def training_work(
     planned = _configuration(plan, wish.configuration)
     recipe = _recipe(wish)
     kind = used_device(device, machine)
-    configuration = configured(planned, recipe, plan.axis_order)
+    configuration = configured_in(plan, planned, recipe)
     wanted = workers or default_workers()
     # As `msseg.training.device_batches.default_augment`, which loads torch.
     augment = wish.augment or ("workers" if kind == "mps" else "device")

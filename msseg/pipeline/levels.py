@@ -17,6 +17,7 @@ from msseg.networks.grid_network import GridNetwork
 from msseg.pipeline.live_memory import peak_bytes
 from msseg.postprocessing.rules import Rule, apply_rules
 from msseg.training.validation import Overlap, mean_dice, overlap
+from planning.label_pairs import Sides
 from planning.plan import Configuration
 
 # The networks of one fold, by level, with their configurations.
@@ -25,11 +26,15 @@ Networks = dict[int, tuple[GridNetwork, Configuration]]
 
 @dataclass(frozen=True)
 class Viewing:
-    """How cases are shown to a network: where, mirrored or once, answered by all branches (accurate) or one (fast)."""
+    """How cases are shown to a network: where, mirrored or once, answered by all branches (accurate) or one (fast).
+
+    `sides` says which classes a mirror from side to side swaps.
+    """
 
     device: torch.device
     mirror: bool = False
     branches: str = "accurate"
+    sides: Sides | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,14 @@ def _segment(
 ) -> np.ndarray:
     """The class indices (z, y, x) of a preprocessed image."""
     logits = predict_logits(
-        [network], image, configuration, num_classes, viewing.device, mirror=viewing.mirror, branches=viewing.branches
+        [network],
+        image,
+        configuration,
+        num_classes,
+        viewing.device,
+        mirror=viewing.mirror,
+        branches=viewing.branches,
+        sides=viewing.sides,
     )
     return logits.argmax(0).to(torch.int16).cpu().numpy()
 

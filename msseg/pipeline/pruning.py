@@ -25,6 +25,7 @@ from msseg.pipeline.levels import LevelMeter, LevelScore, Networks, Viewing, mea
 from msseg.pipeline.pruned_model import WholeModel, check_place, read_whole_model, write_pruned_model
 from msseg.postprocessing.rules import Rule, read_rules
 from msseg.progress import progress
+from planning.label_pairs import sides_of
 
 TABLE_FILE, FIGURE_FILE = "pruning.json", "pruning.png"
 
@@ -136,9 +137,10 @@ def _measured(
     quiet: bool,
 ) -> tuple[LevelScore, ...]:
     """Every level's measurements over the validation cases of all folds."""
-    labels = tuple(next(iter(whole.checkpoints.values())).plan.labels)[1:]
+    first = next(iter(whole.checkpoints.values()))
+    labels = tuple(first.plan.labels)[1:]
     meters = {level: LevelMeter(level, labels, rules) for level in levels}
-    viewing = Viewing(device, options.mirror, options.branches)
+    viewing = Viewing(device, options.mirror, options.branches, sides_of(first.plan, first.configuration))
     for fold, checkpoint in whole.checkpoints.items():
         names = validation_cases(checkpoint, task, options.cases)
         networks = _networks(checkpoint, levels, whole.paths[fold], device)

@@ -34,7 +34,7 @@ from msseg.progress import progress
 from msseg.training.job import TrainingJob, TrainingResult
 from msseg.training.loop import train_fold
 from msseg.training.overrides import overridden
-from msseg.training.recipes import Recipe, configured, default_recipe, recipe_named
+from msseg.training.recipes import Recipe, configured_in, default_recipe, recipe_named
 from msseg.training.validation import Segment
 from planning.fingerprint import Fingerprint, fingerprint_from_json
 from planning.networks import NETWORKS, network_row
@@ -315,7 +315,7 @@ def _job(
     workers: int,
 ) -> TrainingJob:
     recipe = options.used_recipe()
-    mirror_axes = configured(configuration, recipe, plan.axis_order).mirror_axes
+    mirror_axes = configured_in(plan, configuration, recipe).mirror_axes
     return TrainingJob(
         store=place.store(configuration.name),
         plan=plan,

@@ -26,6 +26,7 @@ from msseg.training.sampling import (
     grow_around,
     inside_and_padding,
 )
+from planning.label_pairs import Sides
 
 # Opened cases are memory maps; each holds file descriptors, of which a process often has only 1024.
 _OPEN_CASES = 200
@@ -46,7 +47,8 @@ class BatchSource:
     one seed apart. No `augmentation` means patches as they are stored. `colour_channels` says where red, green and blue
     lie, where there are these. `padding` is one of the plan's `PADDINGS`. With `slices_as_channels` the patch is a
     stack (z, y, x) of a slice and its neighbours, mirrored at the ends of the volume; a batch has all of them as
-    channels, those of the first slice first, and the label of the middle one.
+    channels, those of the first slice first, and the label of the middle one. `sides` says which classes a mirror swaps
+    and along which axis of the patch.
     """
 
     store: Path
@@ -62,6 +64,7 @@ class BatchSource:
     colour_channels: tuple[int, ...] = ()
     padding: str = "zeros"
     slices_as_channels: bool = False
+    sides: Sides | None = None
 
     @property
     def mirrored(self) -> tuple[bool, ...]:
@@ -260,7 +263,8 @@ def _transforms(source: BatchSource) -> Callable[..., dict[str, Any]]:
 
     assert source.augmentation is not None
     row, patch_size = source.augmentation, source.patch_size
-    return build_transforms(row, patch_size, source.dummy_2d, source.mirror_axes, source.colour_channels)
+    axes, colours = source.mirror_axes, source.colour_channels
+    return build_transforms(row, patch_size, source.dummy_2d, axes, colours, source.sides)
 
 
 @functools.lru_cache(maxsize=8)

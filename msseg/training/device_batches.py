@@ -69,7 +69,7 @@ def finished(batch: Batch | ReadBatch, device: torch.device) -> DeviceBatch:
         source = batch.source
         assert source.augmentation is not None
         row, patch_size, colours = source.augmentation, source.patch_size, source.colour_channels
-        image, label = augment(image, label, batch.draws, row, patch_size, source.dummy_2d, colours)
+        image, label = augment(image, label, batch.draws, row, patch_size, source.dummy_2d, colours, source.sides)
     if isinstance(batch, ReadBatch) and batch.source.slices_as_channels:
         image, label = stack_as_channels(image, label)
     return DeviceBatch(image, label)

@@ -33,6 +33,7 @@ from msseg.training.recipes import VARIED, recipe_to_json, training_patch
 from msseg.training.run import Run, prepare_forward, save_final, save_latest, start_run
 from msseg.training.schedules import SCHEDULES, Plateau, has_settled
 from msseg.training.step_plan import image_laid_out
+from planning.label_pairs import sides_of
 from planning.normalisation import colour_channels
 from planning.plan import Configuration
 
@@ -89,8 +90,10 @@ def batch_sources(job: TrainingJob, configuration: Configuration) -> dict[str, B
     """The sources of training batches, augmented, and of validation batches, as stored."""
     neighbours = configuration.neighbour_slices
     patch_size, mirror_axes = training_patch(configuration, job.recipe), configuration.mirror_axes
+    sides = sides_of(job.plan, configuration)
     if neighbours:  # as a stack that is augmented slice by slice, all alike
         patch_size, mirror_axes = (2 * neighbours + 1, *patch_size), tuple(axis + 1 for axis in mirror_axes)
+        sides = sides and sides._replace(axis=sides.axis + 1)
     training = BatchSource(
         store=job.store,
         case_names=tuple(job.split.train),
@@ -105,6 +108,7 @@ def batch_sources(job: TrainingJob, configuration: Configuration) -> dict[str, B
         colour_channels=colour_channels([channel.name for channel in job.plan.channels]),
         padding=configuration.image_padding,
         slices_as_channels=neighbours > 0,
+        sides=sides,
     )
     validation = replace(training, case_names=tuple(job.split.validation), stream=_VALIDATION_STREAM, augmentation=None)
     return {"training": training, "validation": validation}

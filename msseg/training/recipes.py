@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from msseg.errors import MssegError
+from msseg.training.augmentation import augmentation_named, rotation_degrees
 from msseg.training.schedules import PlateauRule
-from planning.plan import Configuration
+from planning.label_pairs import COLUMNS, side_axis, sides_of
+from planning.plan import Configuration, Plan
 
-_COLUMNS = 2  # the last axis of an array (z, y, x)
+_RIGHT_ANGLE = 90  # degrees
 _WIDTHS_BY = 8  # channels that a processor takes at once
 
 
@@ -184,17 +186,40 @@ def default_recipe(has_budget: bool) -> Recipe:
     return RECIPES["budget" if has_budget else "mss"]
 
 
-def configured(configuration: Configuration, recipe: Recipe, axis_order: Sequence[int] = (0, 1, 2)) -> Configuration:
+def configured_in(plan: Plan, configuration: Configuration, recipe: Recipe) -> Configuration:
+    """The plan's configuration with what the recipe puts in place of the plan's, its labels of left and right minded.
+
+    A recipe that turns images beyond a right angle shows left where right is, and a mirror across the other axis of the
+    plane as one from side to side. So where labels are swapped, the sides are then the only one mirrored of that plane.
+    """
+    used = configured(configuration, recipe, plan.axis_order, side_axis(plan))
+    sides = sides_of(plan, configuration)
+    row = augmentation_named(recipe.augmentation)
+    turned = rotation_degrees(row, training_patch(configuration, recipe), configuration.dummy_2d) if row.rotation else 0
+    if sides is None or (turned <= _RIGHT_ANGLE and not row.quarter_turn):
+        return used
+    plane = {configuration.dimensions - 2, configuration.dimensions - 1}
+    kept = tuple(axis for axis in used.mirror_axes if axis == sides.axis or not {axis, sides.axis} <= plane)
+    return replace(used, mirror_axes=kept)
+
+
+def configured(
+    configuration: Configuration,
+    recipe: Recipe,
+    axis_order: Sequence[int] = (0, 1, 2),
+    lateral_axis: int | None = COLUMNS,
+) -> Configuration:
     """The configuration with what the recipe puts in place of the plan's.
 
-    That is batch size, width, level weights, mirrors and padding. `axis_order` is the plan's.
+    That is batch size, width, level weights, mirrors and padding. `axis_order` is the plan's; `lateral_axis` the file
+    axis that runs from side to side, the columns unless more is known, None where it is not.
     """
     return replace(
         configuration,
         batch_size=recipe.batch_size or configuration.batch_size,
         features=scaled_features(configuration.features, recipe.base_features),
         supervision_weights=SUPERVISION[recipe.supervision](configuration),
-        mirror_axes=MIRRORS[recipe.mirrors](configuration, axis_order),
+        mirror_axes=MIRRORS[recipe.mirrors](configuration, axis_order, lateral_axis),
         image_padding=PADDED[recipe.padding](configuration),
     )
 
@@ -208,22 +233,24 @@ def training_patch(configuration: Configuration, recipe: Recipe) -> tuple[int, .
     )
 
 
-def _columns(configuration: Configuration, axis_order: Sequence[int]) -> tuple[int, ...]:
-    """The columns of an image, along which medical scans and photographs run from side to side."""
+def _horizontal(configuration: Configuration, axis_order: Sequence[int], lateral_axis: int | None) -> tuple[int, ...]:
+    """The axis of an image from side to side."""
     first = len(axis_order) - configuration.dimensions
-    return tuple(axis for axis in configuration.mirror_axes if axis_order[first + axis] == _COLUMNS)
+    return tuple(axis for axis in configuration.mirror_axes if axis_order[first + axis] == lateral_axis)
 
 
-def _lateral(configuration: Configuration, axis_order: Sequence[int]) -> tuple[int, ...]:
-    """The columns of a volume; images in 2D keep the plan's axes."""
-    return configuration.mirror_axes if configuration.dimensions == 2 else _columns(configuration, axis_order)
+def _lateral(configuration: Configuration, axis_order: Sequence[int], lateral_axis: int | None) -> tuple[int, ...]:
+    """The axis of a volume from side to side; images in 2D keep the plan's axes."""
+    if configuration.dimensions == 2:
+        return configuration.mirror_axes
+    return _horizontal(configuration, axis_order, lateral_axis)
 
 
-MIRRORS: dict[str, Callable[[Configuration, Sequence[int]], tuple[int, ...]]] = {
-    "plan": lambda configuration, _axis_order: configuration.mirror_axes,
+MIRRORS: dict[str, Callable[[Configuration, Sequence[int], int | None], tuple[int, ...]]] = {
+    "plan": lambda configuration, _axis_order, _lateral_axis: configuration.mirror_axes,
     "lateral": _lateral,
-    "horizontal": _columns,
-    "none": lambda _configuration, _axis_order: (),
+    "horizontal": _horizontal,
+    "none": lambda _configuration, _axis_order, _lateral_axis: (),
 }
 
 

@@ -11,7 +11,7 @@ from msseg.devices import autocast_dtype
 from msseg.errors import PlanError
 from msseg.training.fitting import fitted_width, measured_seconds_per_step
 from msseg.training.job import TrainingJob
-from msseg.training.recipes import configured, training_patch
+from msseg.training.recipes import configured_in, training_patch
 from msseg.training.step_plan import optimiser_of, unmeasured_plan
 from planning.memory import feature_voxels, level_shapes, training_bytes
 from planning.plan import Configuration
@@ -22,7 +22,7 @@ def trained_configuration(job: TrainingJob, clock: Callable[[], float], report: 
 
     Raises PlanError where batch norm would see a single value of a channel.
     """
-    configuration = configured(job.plan.configurations[job.configuration_name], job.recipe, job.plan.axis_order)
+    configuration = configured_in(job.plan, job.plan.configurations[job.configuration_name], job.recipe)
     configuration = _with_largest_batch(job, configuration, report)
     _check_batch_norm(job, configuration)
     return _fitted(job, configuration, clock, report)

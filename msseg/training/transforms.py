@@ -15,6 +15,7 @@ from scipy.ndimage import map_coordinates
 
 from msseg.training.augmentation import Augmentation, colour_matrix
 from msseg.training.sampling import PADDING_IMAGE, PADDING_LABEL
+from planning.label_pairs import Sides
 
 
 class FoldDepth(AbstractTransform):
@@ -149,3 +150,26 @@ def smooth_field(coarse: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         # The axis that was first is done and goes last, so that each comes to the front in turn.
         field = np.moveaxis(spline(np.linspace(0, 1, edge)), 0, -1)
     return field
+
+
+class SidedMirror(AbstractTransform):
+    """A mirror transform that gives the classes of a sample mirrored from side to side their partners' indices.
+
+    What it mirrored is seen on a ramp along that axis, which goes through it among the channels of the labels.
+    """
+
+    def __init__(self, mirror: AbstractTransform, sides: Sides) -> None:
+        self.mirror, self.axis = mirror, sides.axis
+        self.classes = np.array([*sides.classes, PADDING_LABEL])  # the padding's -1 finds itself at the end
+
+    def __call__(self, **batch: np.ndarray) -> dict[str, Any]:
+        label = batch["seg"]
+        length = label.shape[2 + self.axis]
+        ramp = np.arange(length, dtype=label.dtype).reshape(-1, *(1,) * (label.ndim - 3 - self.axis))
+        marked = np.concatenate([label, np.broadcast_to(ramp, label.shape)], axis=1)
+        result = self.mirror(**{**batch, "seg": marked})
+        moved, ramps = result["seg"][:, :-1], result["seg"][:, -1]
+        firsts = ramps.reshape(len(ramps), -1)[:, 0]
+        for sample in np.flatnonzero(firsts > 0):
+            moved[sample] = self.classes[np.rint(moved[sample]).astype(np.intp)]
+        return {**result, "seg": moved}

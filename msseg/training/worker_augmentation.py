@@ -29,8 +29,10 @@ from msseg.training.transforms import (
     MixColours,
     QuarterTurn,
     RandomWindow,
+    SidedMirror,
     UnfoldDepth,
 )
+from planning.label_pairs import Sides
 
 
 def build_transforms(
@@ -39,10 +41,12 @@ def build_transforms(
     dummy_2d: bool,
     mirror_axes: Sequence[int],
     colour_channels: Sequence[int] = (),
+    sides: Sides | None = None,
 ) -> AbstractTransform:
     """The transform of a batch read at `read_size` to one of `patch_size`, in nnU-Net's order.
 
-    `colour_channels` says where red, green and blue lie; without them no colour is changed.
+    `colour_channels` says where red, green and blue lie; without them no colour is changed. `sides` says what a mirror
+    from side to side makes of the classes.
 
     Call it with `data` (b, c, *read_size) and `seg` (b, 1, *read_size) as float32; it draws from numpy's and
     Python's global generators, as all of batchgenerators does, and may write into its arguments.
@@ -59,7 +63,8 @@ def build_transforms(
     steps += _colours(augmentation, colour_channels)
     steps += _intensity(augmentation, dummy_2d)
     if augmentation.mirror and mirror_axes:
-        steps.append(MirrorTransform(axes=tuple(mirror_axes)))
+        mirror = MirrorTransform(axes=tuple(mirror_axes))
+        steps.append(mirror if sides is None else SidedMirror(mirror, sides))
     return Compose(steps)
 
 

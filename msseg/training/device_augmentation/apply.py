@@ -13,6 +13,7 @@ from msseg.training.device_augmentation.intensity import Context, change_intensi
 from msseg.training.device_augmentation.interpolation import outside_of, sample_image, sample_label
 from msseg.training.device_augmentation.separable import along_axes, gaussian_matrix, natural_matrix, to_device
 from msseg.training.sampling import PADDING_IMAGE, PADDING_LABEL
+from planning.label_pairs import Sides
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -26,11 +27,12 @@ def augment(
     patch_size: Sequence[int],
     dummy_2d: bool = False,
     colour_channels: Sequence[int] = (),
+    sides: Sides | None = None,
 ) -> Pair:
     """Image (b, c, *patch) float32 and label (b, *patch) of what was read at `draws.read_size`, on the same device.
 
     The same transforms in the same order as `worker_augmentation`'s. `colour_channels` says where red, green and blue
-    lie; without them no colour is changed.
+    lie; without them no colour is changed. `sides` says what a mirror from side to side makes of the classes.
     """
     generator = torch.Generator(image.device).manual_seed(draws.seed)
     channels = image.shape[1]
@@ -46,6 +48,8 @@ def augment(
     mix_colours(image, draws, colour_channels)
     change_intensities(image, draws, Context(generator, row.image_order, dummy_2d))
     _mirror((image, label), draws)
+    if sides is not None:
+        _swap_sides(label, draws.mirrored[:, sides.axis], sides)
     return image, label
 
 
@@ -173,3 +177,11 @@ def _mirror(pair: Pair, draws: Draws) -> None:
         for x in pair:
             first = x.ndim - len(axes)  # the axes of the patch are the last
             x[sample] = x[sample].flip([first - 1 + axis for axis in chosen])
+
+
+def _swap_sides(label: torch.Tensor, mirrored: np.ndarray, sides: Sides) -> None:
+    """Give the classes of the samples that were mirrored from side to side their partners' indices, in place."""
+    # The padding's -1 finds itself at the end.
+    table = torch.tensor([*sides.classes, PADDING_LABEL], dtype=label.dtype, device=label.device)
+    for sample in np.flatnonzero(mirrored).tolist():
+        label[sample] = table[label[sample].long()]

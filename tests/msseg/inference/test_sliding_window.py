@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from msseg.inference.sliding_window import pad_to_patch, predict_logits
+from planning.label_pairs import Sides
 from planning.plan import Configuration
 
 CPU = torch.device("cpu")
@@ -173,3 +174,49 @@ def test_neighbouring_slices_are_channels_of_a_2d_network_mirrored_at_the_ends(m
         channels = np.concatenate([image[:, before], image[:, index], image[:, after]])
         expected = network(torch.from_numpy(channels)[None]).detach()[0]
         np.testing.assert_allclose(logits[:, index].numpy(), expected.numpy(), atol=1e-5)
+
+
+def by_side(batch: torch.Tensor) -> torch.Tensor:
+    """A network that calls what is bright left (1) in the left half of its tile, right (2) in the other, else 0."""
+    bright = batch[:, 0]
+    left = torch.zeros(batch.shape[-1])
+    left[: batch.shape[-1] // 2] = 1
+    return torch.stack([1 - bright, bright * left, bright * (1 - left)], dim=1)
+
+
+SWAPPED = (0, 2, 1)
+
+
+@pytest.mark.parametrize("patch", [(8, 8, 8), (8, 8)])
+@pytest.mark.parametrize("repeats", [0, 1])
+def test_a_network_that_answers_by_side_is_at_one_with_its_mirrored_views(patch, repeats, configuration):
+    dimensions = len(patch)
+    shown = configuration(patch, tuple(range(dimensions)))
+    image = np.random.default_rng(0).random((1, 8, 8, 8)).astype(np.float32)
+    once = predict_logits([by_side], image, shown, 3, CPU, mirror=False)
+    noise = {"noise_repeats": repeats, "noise_std": 0.0}
+    sided = predict_logits([by_side], image, shown, 3, CPU, sides=Sides(dimensions - 1, SWAPPED), **noise)
+    np.testing.assert_allclose(sided.numpy(), once.numpy(), atol=1e-6)
+    confused = predict_logits([by_side], image, shown, 3, CPU, **noise)
+    np.testing.assert_allclose(confused[1].numpy(), confused[2].numpy(), atol=1e-6)
+
+
+def test_views_of_several_flips_swap_where_the_sides_are_among_them(configuration):
+    image = np.random.default_rng(0).random((1, 8, 8, 8)).astype(np.float32)
+    across = predict_logits([by_side], image, configuration((8, 8, 8), (0, 1)), 3, CPU, sides=Sides(2, SWAPPED))
+    plain = predict_logits([by_side], image, configuration((8, 8, 8), (0, 1)), 3, CPU)
+    assert torch.equal(across, plain)
+
+
+def test_sides_that_swap_nothing_leave_every_bit_of_the_scores(configuration):
+    image = np.random.default_rng(0).random((1, 9, 8, 12)).astype(np.float32)
+    shown = configuration((8, 8, 8), (0, 1, 2))
+    plain = predict_logits([by_side], image, shown, 3, CPU)
+    assert torch.equal(plain, predict_logits([by_side], image, shown, 3, CPU, sides=Sides(2, (0, 1, 2))))
+
+
+def test_a_tile_of_one_value_is_answered_for_both_sides(configuration):
+    image = np.ones((1, 8, 8, 8), np.float32)
+    shown = configuration((8, 8, 8), (2,))
+    sided = predict_logits([by_side], image, shown, 3, CPU, sides=Sides(2, SWAPPED))
+    np.testing.assert_allclose(sided.numpy(), predict_logits([by_side], image, shown, 3, CPU, mirror=False).numpy())

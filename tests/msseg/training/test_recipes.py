@@ -15,6 +15,7 @@ from msseg.training.recipes import (
     SUPERVISION,
     VARIED,
     configured,
+    configured_in,
     default_recipe,
     recipe_named,
     recipe_to_json,
@@ -149,3 +150,22 @@ def test_padding_and_variations_are_the_plans_unless_the_recipe_says_otherwise(m
         "polarity": ("polarity",),
     }
     assert VARIED["plan_colour"](replace(planned, variations=("polarity",))) == ()
+
+
+def test_the_sides_that_are_known_go_before_the_columns_and_what_is_unknown_is_not_mirrored(plan, recipe):
+    planned = replace(plan.configurations["3d"], mirror_axes=(0, 1, 2))
+    lateral = replace(recipe, mirrors="lateral")
+    assert configured_in(plan, planned, lateral).mirror_axes == (2,)
+    paired = replace(plan, label_pairs=((1, 2),))
+    assert configured_in(replace(paired, lateral_axis=1), planned, lateral).mirror_axes == (1,)
+    assert configured_in(paired, replace(planned, mirror_axes=(0,)), lateral).mirror_axes == ()
+    assert configured_in(replace(paired, lateral_axis=1), planned, RECIPES["mss"]).mirror_axes == (0, 1, 2)
+
+
+def test_where_images_are_turned_all_the_way_round_their_plane_is_mirrored_from_side_to_side_alone(plan, recipe):
+    volume = replace(plan.configurations["3d"], mirror_axes=(0, 1, 2))
+    paired = replace(plan, label_pairs=((1, 2),), lateral_axis=2)
+    turning = replace(recipe, augmentation="unet_sharp", mirrors="plan")
+    assert configured_in(paired, volume, turning).mirror_axes == (0, 2)
+    assert configured_in(plan, volume, turning).mirror_axes == (0, 1, 2)
+    assert configured_in(replace(paired, lateral_axis=0), volume, turning).mirror_axes == (0, 1, 2)

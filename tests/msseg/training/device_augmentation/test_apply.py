@@ -24,6 +24,7 @@ from msseg.training.device_augmentation.apply import augment
 from msseg.training.device_augmentation.draws import Draws, draw, rotation
 from msseg.training.transforms import smooth_field
 from msseg.training.worker_augmentation import build_transforms
+from planning.label_pairs import Sides
 
 PATCH = (10, 12, 8)
 NOTHING = Augmentation(name="nothing", mirror=False)
@@ -260,3 +261,56 @@ def test_every_row_gives_finite_patches_of_known_labels_and_the_same_again(name,
         assert set(np.unique(first[1])) <= {-1, 0, 1, 2}
         np.testing.assert_array_equal(first[0], again[0])
         np.testing.assert_array_equal(first[1], again[1])
+
+
+def two_sided(shape: tuple[int, ...], samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """A heart (3) on the left (1) of the last axis, the right (2) beside it, nothing (-1) beyond the first row."""
+    label = np.ones(shape, np.int16)
+    label[..., shape[-1] // 2 :] = 2
+    label[..., 1] = 3
+    label[..., 0, :] = -1
+    labels = np.stack([label] * samples)
+    return np.repeat(labels[:, None].astype(np.float32), 2, axis=1), labels
+
+
+def augmented(way: str, shape: tuple[int, ...], axes: tuple[int, ...], sides: Sides | None) -> tuple[np.ndarray, ...]:
+    """Images and labels of 32 samples that are mirrored and nothing else."""
+    image, label = two_sided(shape, samples=32)
+    row = replace(NOTHING, mirror=True)
+    if way == "device":
+        draws = draw(row, np.random.default_rng(3), 32, 2, shape, False, axes)
+        result = augment(torch.from_numpy(image), torch.from_numpy(label), draws, row, shape, sides=sides)
+        return tuple(part.numpy() for part in result)
+    with legacy_randomness(3):
+        moved = build_transforms(row, shape, False, axes, (), sides)(data=image, seg=label[:, None].astype(np.float32))
+    return moved["data"], moved["seg"][:, 0]
+
+
+@pytest.mark.parametrize("way", ["device", "workers"])
+@pytest.mark.parametrize("shape", [(4, 6, 8), (6, 8)])
+def test_left_stays_on_the_left_of_a_sample_that_is_mirrored_from_side_to_side(way, shape):
+    lateral = len(shape) - 1
+    image, label = augmented(way, shape, tuple(range(len(shape))), Sides(lateral, (0, 2, 1, 3)))
+    mirrored = image[..., 1:-1, 1].reshape(32, -1)[:, 0] != 3  # the image still holds where the heart went
+    assert 4 < mirrored.sum() < 28
+    half = shape[-1] // 2
+    for sample, is_mirrored in zip(label, mirrored, strict=True):
+        assert set(np.unique(sample[..., :half])) <= ({-1, 1} if is_mirrored else {-1, 1, 3})
+        assert set(np.unique(sample[..., half:])) <= ({-1, 2, 3} if is_mirrored else {-1, 2})
+    np.testing.assert_array_equal((label == -1), image[:, 0] == -1)
+    np.testing.assert_array_equal((label == 3), image[:, 0] == 3)
+
+
+@pytest.mark.parametrize("way", ["device", "workers"])
+def test_mirrors_along_other_axes_swap_nothing(way):
+    image, label = augmented(way, (4, 6, 8), (0, 1), Sides(2, (0, 2, 1, 3)))
+    np.testing.assert_array_equal(label, image[:, 0])
+    assert (label[:, :, -1] == -1).any()
+
+
+@pytest.mark.parametrize("way", ["device", "workers"])
+def test_sides_that_swap_nothing_leave_every_bit(way):
+    plain = augmented(way, (4, 6, 8), (0, 1, 2), None)
+    for one, other in zip(plain, augmented(way, (4, 6, 8), (0, 1, 2), Sides(2, (0, 1, 2, 3))), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
