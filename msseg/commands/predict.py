@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     _add_model(parser)
     console.add_root(parser)
     console.add_workers(parser, "threads that read and prepare ahead (default: 1)")
+    console.add_executor(parser)
     console.add_device(parser)
     parser.add_argument(
         "--speed",
@@ -148,7 +149,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     model = model_folder(arguments.model, arguments.task, arguments.root)
     if note := speed_note(model, options):
         console.say(arguments, note)
-    with stop_on_signals() as stop:
+    with console.executor_of(arguments, arguments.output) as executor, stop_on_signals() as stop:
         report = predict(
             arguments.input,
             arguments.output,
@@ -163,6 +164,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             stop=stop,
             max_ram=arguments.max_ram,
             outputs=_outputs(arguments),
+            executor=executor,
         )
     return _ended(arguments, report, stop)
 
@@ -172,6 +174,8 @@ def _predict_inference(arguments: argparse.Namespace) -> int:
     from msseg.interrupts import stop_on_signals
     from msseg.pipeline.inference_prediction import predict_inference
 
+    if arguments.executor != "processes":
+        raise MssegError("--executor: an inference.json is predicted on one machine. Give its models with -m instead.")
     if arguments.folds:
         raise MssegError(f"--folds {' '.join(arguments.folds)}: {arguments.inference} names the folds. Leave that out.")
     with stop_on_signals() as stop:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,7 @@ def predict(
     speed: str | None = None,
     max_ram: int | None = None,
     outputs: OutputWish | None = None,
+    executor: Executor | None = None,
 ) -> PredictionReport:
     """Segment every image of a folder; what became of each case.
 
@@ -98,7 +100,8 @@ def predict(
     (`SPEEDS`) that replaces views, step and branches in `options`. Model and options are recorded in the output folder,
     with a warning where outputs that are kept were made with others. `outputs` asks for another threshold, for object
     numbers or for probabilities. `max_ram` bounds the bytes of main memory: ResourceError where the largest case needs
-    more, before anything is done. Raises DatasetError for an input folder without images, CheckpointError where no
+    more, before anything is done. With an `executor` each of its workers loads the model once, on its own `device`, and
+    segments case by case. Raises DatasetError for an input folder without images, CheckpointError where no
     model, or more than one, answers, MssegError for an unknown speed, or for objects of a model of several labels.
     """
     outputs = outputs or OutputWish()
@@ -107,9 +110,17 @@ def predict(
     if max_ram is not None:
         used, kept = options or PredictionOptions(), outputs.keeps_probabilities
         options = bounded(used, folder, input_folder, folds, device, workers, max_ram, kept)
-    predictor = load_predictor(folder, None, None, folds, options, postprocess, device, outputs.decide)
+    here = device if executor is None else "cpu"
+    predictor = load_predictor(folder, None, None, folds, options, postprocess, here, outputs.decide)
     predictor = outputs.applied_to(predictor)
     made_with = _made_with(folder, predictor, postprocess, outputs)
+    if executor is not None:
+        from msseg.pipeline.spread_prediction import PredictionJob, predict_folder_on
+
+        names = None if folds is None else tuple(str(fold) for fold in folds)
+        job = PredictionJob(folder, names, options, postprocess, device, outputs, Path(output_folder), overwrite)
+        channels = len(predictor.model.plan.channels)
+        return predict_folder_on(executor, job, Path(input_folder), channels, made_with, quiet, stop or StopRequest())
     return predict_with(
         predictor, input_folder, output_folder, made_with, outputs, overwrite, workers or 1, quiet, stop
     )

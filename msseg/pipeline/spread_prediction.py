@@ -1,0 +1,91 @@
+"""Prediction by many workers: each loads the model once and segments one case after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from msseg.data.cases import Case, find_images
+from msseg.errors import MssegError
+from msseg.inference.folder import PredictionReport, predict_folder
+from msseg.inference.predictor import PredictionOptions, Predictor
+from msseg.interrupts import StopRequest
+from msseg.parallel import map_cases
+from msseg.pipeline.prediction import RECORD, OutputWish, load_predictor, record_origin
+from msseg.progress import progress
+
+
+@dataclass(frozen=True)
+class PredictionJob:
+    """What a worker must know to segment a case; called with one, it writes its outputs and reports.
+
+    `run` is of one command alone, so that a worker that outlives it does not use a model which has changed since.
+    """
+
+    model: Path
+    folds: tuple[str, ...] | None
+    options: PredictionOptions | None
+    postprocess: bool
+    device: str
+    outputs: OutputWish
+    output_folder: Path
+    overwrite: bool
+    run: str = field(default_factory=lambda: uuid4().hex)
+
+    def __call__(self, case: Case) -> PredictionReport:
+        return predict_folder(
+            loaded(self),
+            [case],
+            self.output_folder,
+            instances=self.outputs.instances,
+            beside=self.outputs.beside(self.output_folder),
+            overwrite=self.overwrite,
+            quiet=True,
+        )
+
+
+@lru_cache(maxsize=1)
+def loaded(job: PredictionJob) -> Predictor:
+    """The predictor of a job, kept in this process until another job's takes its place."""
+    options, decide = job.options, job.outputs.decide
+    predictor = load_predictor(job.model, None, None, job.folds, options, job.postprocess, job.device, decide)
+    return job.outputs.applied_to(predictor)
+
+
+def predict_folder_on(
+    executor: Executor,
+    job: PredictionJob,
+    images: Path,
+    channels: int,
+    made_with: Mapping[str, Any],
+    quiet: bool,
+    stop: StopRequest,
+) -> PredictionReport:
+    """What became of each case of a folder. Where a stop is asked for, cases that have not ended are left."""
+    cases, problems = find_images(images, channels)
+    record_origin(job.output_folder / RECORD, made_with, job.overwrite)
+    failed = {one.case: f"{one.file}: {one.found}" for one in problems if one.severity == "error"}
+    written: list[str] = []
+    skipped: list[str] = []
+    outcomes = map_cases(job, cases, workers=1, executor=executor)
+    for case, outcome in progress(outcomes, "predict", total=len(cases), quiet=quiet):
+        if outcome.value is None:
+            failed[case.name] = _reason(outcome.error)
+        else:
+            written += outcome.value.written
+            skipped += outcome.value.skipped
+            failed |= outcome.value.failed
+        if stop.requested:
+            break
+    ended = {*written, *skipped, *failed}
+    left = tuple(case.name for case in cases if case.name not in ended)
+    return PredictionReport(tuple(sorted(written)), tuple(sorted(skipped)), failed, left)
+
+
+def _reason(error: Exception | None) -> str:
+    return str(error) if isinstance(error, MssegError) else f"{type(error).__name__}: {error}"
