@@ -149,13 +149,14 @@ def measure_case(
         if ranking is not None:
             tolerance_mm = ranking.tolerances(labels, options.tolerance_mm)[label]
             sides = (_mask(prediction[box], members), _mask(reference[box], members))
-            ranked[label] = _ranked(ranking, sides, spacing_mm, measured[label], tolerance_mm)
+            ranked[label] = _ranked(ranking, label, sides, spacing_mm, measured[label], tolerance_mm)
     undeclared = _undeclared(prediction, reference, confusion, declared)
     return CaseMetrics(name, measured, undeclared, objects, challenge=None if ranking is None else ranked)
 
 
 def _ranked(
     ranking: Ranking,
+    label: str,
     sides: tuple[np.ndarray, np.ndarray],
     spacing_mm: Sequence[float],
     measured: LabelMetrics,
@@ -165,7 +166,7 @@ def _ranked(
     region = Region(
         *sides, tuple(spacing_mm), measured.counts, measured.values, tolerance_mm=tolerance_mm, lesions=ranking.lesions
     )
-    return measure_region(ranking, region)
+    return measure_region(ranking, label, region)
 
 
 def members_of(values: LabelValues) -> tuple[int, ...]:

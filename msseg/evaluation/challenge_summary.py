@@ -53,7 +53,7 @@ def summarise_challenge(
     """The summary of cases that were measured for that challenge; `objects` are those of the same cases."""
     ranking = find_ranking(name)
     rows = _rows(ranking, cases, labels)
-    means = {row: {one: mean(_defined(of_row, one)) for one in ranking.metrics} for row, of_row in rows.items()}
+    means = {row: {one: mean(_defined(of_row, one)) for one in ranking.metrics_of(row)} for row, of_row in rows.items()}
     ranked = [row for row in rows if ranking.ranked_regions is None or row in ranking.ranked_regions]
     figures = [means[row][metric] for row in ranked for metric in ranking.ranked_by if metric in ranking.metrics]
     if ranking.objects and objects is not None:
@@ -65,8 +65,10 @@ def summarise_challenge(
         ranked_by=ranking.ranked_by,
         ranked_regions=tuple(ranked),
         mean=means,
-        counted={row: {one: len(_defined(of_row, one)) for one in ranking.metrics} for row, of_row in rows.items()},
-        pooled={region: {one: POOLED[one](cases, region) for one in ranking.pooled} for region in labels},
+        counted={
+            row: {one: len(_defined(of_row, one)) for one in ranking.metrics_of(row)} for row, of_row in rows.items()
+        },
+        pooled={region: {one: POOLED[one](cases, region) for one in ranking.pooled_of(region)} for region in labels},
         tolerance_mm=dict(ranking.tolerances(labels, tolerance_mm)),
         source=ranking.source,
     )

@@ -28,9 +28,9 @@ class Ranking:
     `regions`: names with their values in the challenge's files; None: the labels of the data set. `metrics`: those of
     `region_metrics.REGION_METRICS` for every region and case. `both_empty`, `one_empty`: what they are where a region
     is on neither side (else: not defined, in no mean) or on one side alone (else: as measured). `pooled`: figures of
-    all cases together. `ranked_by`: whose means over the cases, of the regions in `ranked_regions` (None: all), are
-    averaged to the figure that ranks; more is better. `phases`: systole and diastole are told apart. `objects`: the
-    figure is one of the numbered objects.
+    all cases together; `omitted`: what a region has not of these and of the metrics. `ranked_by`: whose means over the
+    cases, of the regions in `ranked_regions` (None: all), are averaged to the figure that ranks; more is better.
+    `phases`: systole and diastole are told apart. `objects`: the figure is one of the numbered objects.
     """
 
     title: str
@@ -41,11 +41,20 @@ class Ranking:
     both_empty: Mapping[str, float] = field(default_factory=dict)
     one_empty: Mapping[str, float] = field(default_factory=dict)
     pooled: tuple[str, ...] = ()
+    omitted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     ranked_regions: tuple[str, ...] | None = None
     tolerances: Tolerances = _as_given
     lesions: LesionRule | None = None
     phases: bool = False
     objects: bool = False
+
+    def metrics_of(self, region: str) -> tuple[str, ...]:
+        """What is measured of that region in every case."""
+        return tuple(name for name in self.metrics if name not in self.omitted.get(region, ()))
+
+    def pooled_of(self, region: str) -> tuple[str, ...]:
+        """What is measured of that region in all cases together."""
+        return tuple(name for name in self.pooled if name not in self.omitted.get(region, ()))
 
 
 _NO_LESIONS = {"lesions_found": 0.0, "lesions_false": 0.0, "lesions_missed": 0.0}
@@ -146,6 +155,7 @@ RANKINGS: Mapping[str, Ranking] = {
         metrics=("dice", "voe", "rvd", "assd_mm", "hausdorff_mm", *_NO_LESIONS),
         both_empty={"dice": 1.0, **_NO_LESIONS},
         pooled=("dice_global", "lesion_precision", "lesion_recall"),
+        omitted={"liver": (*_NO_LESIONS, "lesion_precision", "lesion_recall")},
         ranked_by=("dice",),
         ranked_regions=("tumour",),
     ),

@@ -154,9 +154,10 @@ REGION_METRICS: Mapping[str, Measure] = {
 }
 
 
-def measure_region(ranking: Ranking, region: Region) -> dict[str, float | None]:
-    """The ranking's metrics of one region of one case; None where one is not defined."""
+def measure_region(ranking: Ranking, name: str, region: Region) -> dict[str, float | None]:
+    """The ranking's metrics of the region of that name in one case; None where one is not defined."""
+    metrics = ranking.metrics_of(name)
     if region.counts.both_empty:
-        return {name: ranking.both_empty.get(name) for name in ranking.metrics}
+        return {metric: ranking.both_empty.get(metric) for metric in metrics}
     given = ranking.one_empty if region.counts.one_empty else {}
-    return {name: given[name] if name in given else REGION_METRICS[name](region) for name in ranking.metrics}
+    return {metric: given[metric] if metric in given else REGION_METRICS[metric](region) for metric in metrics}

@@ -88,7 +88,7 @@ def challenge_table(summary: ChallengeSummary) -> str:
     """The challenge's figures: a row a region, those of all cases together, and the line that ranks."""
     metrics = list(dict.fromkeys(name for values in summary.mean.values() for name in values))
     rows = [
-        [row, *(_ranked(values[name], name) for name in metrics), str(max(summary.counted[row].values()))]
+        [row, *(_ranked(values.get(name), name) for name in metrics), str(max(summary.counted[row].values()))]
         for row, values in summary.mean.items()
         if values
     ]

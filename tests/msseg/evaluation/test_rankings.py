@@ -100,6 +100,8 @@ def test_lits17_ranks_by_tumour_dice_a_case_and_counts_lesions_over_all():
     assert means["tumour"]["rvd"] == pytest.approx((0.5 + 0) / 2)
     assert means["liver"]["voe"] == pytest.approx((0 + 1 / 4 + 0) / 3)
     assert means["liver"]["hausdorff_mm"] == pytest.approx(1 / 3)
+    assert "lesions_found" not in means["liver"]
+    assert set(evaluation.challenge.pooled["liver"]) == {"dice_global"}
 
 
 def test_chaos_scores_are_cut_at_their_thresholds():
