@@ -15,6 +15,7 @@ from msseg.inference.sliding_window import make_window, predict_logits
 from msseg.inference.streaming import Window, rolled, score_slabs, unrolled
 from msseg.inference.tiles import tile_starts
 from msseg.networks.build import build_network
+from planning.label_pairs import Sides
 from planning.plan import Configuration
 
 CPU = torch.device("cpu")
@@ -176,3 +177,18 @@ def test_all_batches_of_a_case_have_one_size(window_on):
     sizes.clear()
     list(score_slabs(window, forward, Placement(CPU, CPU, 5)))
     assert sizes == [5, 5]
+
+
+@pytest.mark.parametrize(("sides", "seen"), [(Sides(2, (0, 2, 1)), [True, False]), (None, [True, True])])
+def test_what_is_seen_on_one_side_is_seen_there_in_every_view(sides, seen, make_configuration):
+    def by_side(tiles: torch.Tensor) -> Answer:
+        halves = [half.flatten(1).amax(1) for half in tiles[:, 0].split(4, dim=-1)]
+        return Answer(torch.zeros(len(tiles), 3, *tiles.shape[2:]), torch.stack(halves, dim=1))
+
+    image = np.zeros((1, 8, 8, 8), np.float32)
+    image[..., 1] = 1
+    configuration = make_configuration((8, 8, 8), mirror_axes=(0, 2))
+    window = make_window(image, configuration, 3, Passes([torch.nn.Identity()]), sides=sides)
+    found = torch.zeros(2, dtype=torch.bool)
+    list(score_slabs(dataclasses.replace(window, guided=1), by_side, Placement(CPU, CPU, 4), found))
+    assert found.tolist() == seen

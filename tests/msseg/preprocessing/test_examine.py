@@ -91,3 +91,14 @@ def test_watch_sees_every_case_once(box_folder: Path, tmp_path: Path) -> None:
         dataset, tmp_path / "examined", 1, watch=lambda items: (seen.append(item) or item for item in items)
     )
     assert len(seen) == 5
+
+
+def test_the_axis_from_side_to_side_is_read_where_labels_have_sides(box_folder: Path, tmp_path: Path) -> None:
+    plain = read_dataset(box_folder)
+    examination = examine_dataset(plain, tmp_path / "examined", workers=1)
+    assert fingerprint_of(plain, examination).lateral_axes == ()
+    description = json.loads((box_folder / "dataset.json").read_text())
+    description["labels"] = {"background": 0, "left box": 1, "right box": 7}
+    for declared, axes in ((None, (2,)), ([["left box", "right box"]], (2,)), ([], ())):
+        (box_folder / "dataset.json").write_text(json.dumps({**description, "label_pairs": declared}))
+        assert fingerprint_of(read_dataset(box_folder), examination).lateral_axes == axes

@@ -13,6 +13,7 @@ from msseg.errors import DatasetError
 from msseg.training.augmentation import augmentation_named
 from msseg.training.batches import BatchSource, make_batch, padded_patch, read_batch
 from msseg.training.device_batches import finished
+from planning.label_pairs import Sides
 
 
 @pytest.fixture
@@ -159,3 +160,22 @@ def test_neighbouring_slices_move_alike_in_both_ways_of_augmenting(ramps, name):
         np.testing.assert_allclose(image[:, 1] - image[:, 0], 100, atol=1e-2)
         steps = np.abs(image[:, [0, 4]] - image[:, [2]])
         np.testing.assert_allclose(steps, 10, atol=1e-2)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_left_stays_on_the_left_of_the_batches_that_are_trained_on(tmp_path, stacked):
+    label = np.ones((4, 6, 8), np.uint8)
+    label[..., 4:] = 2
+    places = {index: np.argwhere(label == index).astype(np.int32) for index in (1, 2)}
+    write_case(tmp_path, "a", label[None].astype(np.float32), label, places, {}, key="k")
+    row = replace(augmentation_named("none"), mirror=True)
+    sides = Sides(2, (0, 2, 1))
+    size = (3, 6, 8) if stacked else (4, 6, 8)
+    plain = BatchSource(tmp_path, ("a",), size, 16, 0, foreground_share=0.0, augmentation=row, mirror_axes=(1, 2))
+    source = replace(plain, sides=sides, slices_as_channels=stacked, dummy_2d=stacked)
+    for batch in (make_batch(source, 0), finished(read_batch(source, 0), torch.device("cpu"))):
+        image, found = np.asarray(batch.image), np.asarray(batch.label)
+        assert {1, 2} <= set(image[..., 0].ravel()), "some are mirrored, some are not"
+        inside = found != -1
+        expected = np.broadcast_to(np.where(np.arange(8) < 4, 1, 2), found.shape)
+        np.testing.assert_array_equal(found[inside], expected[inside])

@@ -19,6 +19,7 @@ from msseg.training.job import TrainingJob
 from msseg.training.log import read_log
 from msseg.training.loop import train_fold
 from msseg.training.schedules import PlateauRule
+from planning.label_pairs import Sides
 from planning.splits import Split
 
 MakeJob = Callable[..., TrainingJob]
@@ -376,3 +377,13 @@ def test_the_sources_of_2_5d_are_stacks_that_move_slice_by_slice(make_job, make_
     assert training.augmentation.hue > 0
     assert training.augmentation.inversion == 0
     assert sources["validation"].slices_as_channels
+
+
+def test_the_sides_of_the_plan_go_to_the_batches_on_the_axis_of_their_patches(make_job):
+    job = make_job()
+    volume = job.plan.configurations["3d"]
+    slices = replace(volume, dimensions=2, patch_size=(8, 8), strides=((2, 2),), mirror_axes=(0, 1))
+    paired = replace(job, plan=replace(job.plan, label_pairs=((1, 2),), lateral_axis=2))
+    for configuration, axis in ((volume, 2), (slices, 1), (replace(slices, neighbour_slices=1), 2)):
+        assert loop.batch_sources(paired, configuration)["training"].sides == Sides(axis, (0, 2, 1))
+        assert loop.batch_sources(job, configuration)["training"].sides is None
