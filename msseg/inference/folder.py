@@ -74,7 +74,7 @@ def predict_folder(
     _refuse_to_replace_inputs(cases, outputs)
     skipped = tuple(case.name for case in cases if not overwrite and _is_written(case, outputs))
     todo = [case for case in cases if case.name not in skipped]
-    failed = {problem.case: _in_words(problem) for problem in problems if problem.severity == "error"}
+    failed = {problem.case: in_words(problem) for problem in problems if problem.severity == "error"}
     written = []
     outcomes = _predicted(predictor, todo, outputs, workers, ahead_bytes, stop)
     for case, outcome in progress(outcomes, "predict", total=len(todo), quiet=quiet):
@@ -160,7 +160,8 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _in_words(problem: Problem) -> str:
+def in_words(problem: Problem) -> str:
+    """The sentence for a report."""
     return f"{problem.file}: {problem.found}; expected {problem.expected}. {problem.remedy}"
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from msseg.data.cases import Case, find_images
 from msseg.errors import MssegError
-from msseg.inference.folder import PredictionReport, predict_folder
+from msseg.inference.folder import PredictionReport, in_words, predict_folder
 from msseg.inference.predictor import PredictionOptions, Predictor
 from msseg.interrupts import StopRequest
 from msseg.parallel import map_cases
@@ -69,7 +69,7 @@ def predict_folder_on(
     """What became of each case of a folder. Where a stop is asked for, cases that have not ended are left."""
     cases, problems = find_images(images, channels)
     record_origin(job.output_folder / RECORD, made_with, job.overwrite)
-    failed = {one.case: f"{one.file}: {one.found}" for one in problems if one.severity == "error"}
+    failed = {one.case: in_words(one) for one in problems if one.severity == "error"}
     written: list[str] = []
     skipped: list[str] = []
     outcomes = map_cases(job, cases, workers=1, executor=executor)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 import warnings
 from concurrent.futures import Future
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from msseg import executors
 from msseg.errors import ResourceError
 from msseg.executors import Place, executor_from
 from msseg.files import read_json
@@ -187,6 +189,16 @@ def test_a_cluster_without_workers_is_refused(tmp_path, monkeypatch):
     started = pytest.raises(ResourceError, match="the scheduler has no workers")
     with cluster_of(0) as address, started, executor_from(address, tmp_path):
         pass
+
+
+def test_a_cluster_that_has_lost_all_workers_is_spoken_of(monkeypatch, caplog):
+    class Empty:
+        def scheduler_info(self):
+            return {"workers": {}}
+
+    monkeypatch.setattr("msseg.executors._LOOK_EVERY_S", 0.01)
+    executors._warn_without_workers(Empty(), threading.Event())
+    assert "no workers left: the command waits" in caplog.text
 
 
 def test_a_command_gives_the_same_figures_on_a_cluster(cluster, tmp_path, capsys):
