@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -182,6 +183,8 @@ def _write_series(
         writer.KeepOriginalImageUIDOn()
         writer.SetImageIO("GDCMImageIO")
         writer.SetFileName(str(folder / f"{name}.dcm"))
+        known = locale.setlocale(locale.LC_ALL)
         writer.Execute(image)
+        locale.setlocale(locale.LC_ALL, known)  # the writer leaves "C", in which Python reads text as ASCII
         paths.append(folder / f"{name}.dcm")
     return paths

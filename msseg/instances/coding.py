@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import cc3d
 import numpy as np
 
 from msseg.data.image import smallest_integer_type
@@ -70,6 +69,8 @@ class InstanceCoding:
 
 def _pieces(ids: np.ndarray) -> np.ndarray:
     """What is connected within one number, numbered from 1 without gaps, int32 of the shape of `ids`."""
+    import cc3d
+
     # Without a rim, cc3d reserves one number too few for a map as full of components as it can be.
     volume = np.pad(ids.reshape((1,) * (3 - ids.ndim) + ids.shape), 1)
     pieces = cc3d.connected_components(volume, connectivity=CORNERS, out_dtype=np.uint32)
