@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import locale
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,14 @@ from planning.costs.machine import KINDS, Arithmetic, CaseRates, ConvolutionRate
 from planning.plan import ChannelPlan, Configuration, Plan
 
 _BESIDE_THE_REPOSITORY = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def known_locale() -> Iterator[None]:
+    """The locale as it was: ITK's writer of DICOM leaves "C", in which Python takes text for ASCII."""
+    known = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, known)
 
 
 @pytest.fixture(scope="session")
@@ -183,8 +191,6 @@ def _write_series(
         writer.KeepOriginalImageUIDOn()
         writer.SetImageIO("GDCMImageIO")
         writer.SetFileName(str(folder / f"{name}.dcm"))
-        known = locale.setlocale(locale.LC_ALL)
         writer.Execute(image)
-        locale.setlocale(locale.LC_ALL, known)  # the writer leaves "C", in which Python reads text as ASCII
         paths.append(folder / f"{name}.dcm")
     return paths

@@ -14,7 +14,7 @@ from pathlib import Path
 from msseg.challenges.acdc_submission import check, recognise, write
 from msseg.challenges.case_folders import folders_below, missing, other_layout, says_test, volume
 from msseg.challenges.challenge import Challenge, ConversionOptions
-from msseg.challenges.form import volume_form
+from msseg.challenges.form import volume_listing
 from msseg.challenges.source import Listing, Source
 from msseg.data.problems import Problem
 
@@ -33,14 +33,7 @@ def list_cases(source: Path, options: ConversionOptions) -> Listing:
         raise other_layout(source, f"patient001/{_INFO} in it, or in training/ and testing/")
     found = [one for patient in patients for one in _moments(patient, says_test(patient, source))]
     labels = options.labels or _LABELS
-    return Listing(
-        sources=tuple(one for one in found if isinstance(one, Source)),
-        problems=tuple(one for one in found if isinstance(one, Problem)),
-        labels=labels,
-        instances=False,
-        form=volume_form(_CHANNELS, labels),
-        extras={"group_by": _GROUP},
-    )
+    return volume_listing(found, _CHANNELS, labels, extras={"group_by": _GROUP})
 
 
 def frames_of(patient: Path) -> dict[str, int]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from msseg.challenges.brats_submission import checks, recognisers, writers
 from msseg.challenges.case_folders import folders_below, missing, other_layout, says_test, volume
 from msseg.challenges.challenge import Challenge, ConversionOptions
-from msseg.challenges.form import volume_form
+from msseg.challenges.form import volume_listing
 from msseg.challenges.source import Listing, Source
 from msseg.data.problems import Problem
 
@@ -57,14 +57,7 @@ def list_cases(source: Path, options: ConversionOptions, year: Year) -> Listing:
     is_unlabelled = not any(_label(subject, year) for subject in subjects)
     found = [_source(one, year, is_unlabelled or says_test(one, source)) for one in subjects]
     labels = options.labels or year.labels
-    return Listing(
-        sources=tuple(one for one in found if isinstance(one, Source)),
-        problems=tuple(one for one in found if isinstance(one, Problem)),
-        labels=labels,
-        instances=False,
-        form=volume_form(_CHANNELS, labels),
-        extras={"group_by": year.group_by} if year.group_by else {},
-    )
+    return volume_listing(found, _CHANNELS, labels, extras={"group_by": year.group_by} if year.group_by else {})
 
 
 def _source(subject: Path, year: Year, is_test: bool) -> Source | Problem:

@@ -20,7 +20,7 @@ import numpy as np
 from msseg.challenges.case_folders import folders_below, missing, other_layout, says_test
 from msseg.challenges.challenge import Challenge, ConversionOptions
 from msseg.challenges.chaos_submission import check, recognise, write
-from msseg.challenges.form import volume_form
+from msseg.challenges.form import volume_listing
 from msseg.challenges.source import Listing, Source, read_dicom_image
 from msseg.data.cases import list_images
 from msseg.data.dicom import slice_files
@@ -63,12 +63,10 @@ def list_cases(source: Path, options: ConversionOptions, sequence: Sequence) -> 
         raise other_layout(source, f"{'CT/1' if sequence is CT else f'MR/1/{sequence.folder}'}/{_IMAGES} below it")
     found = [_source(place, sequence, says_test(place, source)) for place in places]
     labels = options.labels or {name: grey for name, (grey, _, _) in sequence.greys.items()}
-    return Listing(
-        sources=tuple(one for one in found if isinstance(one, Source)),
-        problems=tuple(one for one in found if isinstance(one, Problem)),
-        labels=labels,
-        instances=False,
-        form=volume_form(sequence.channels, labels),
+    return volume_listing(
+        found,
+        sequence.channels,
+        labels,
         read_image=partial(read_dicom_image, ignore_ids=True),
         read_label=partial(read_masks, greys=sequence.greys),
     )

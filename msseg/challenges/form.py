@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from msseg.challenges.challenge import Pages
-from msseg.challenges.source import MOST_VALUES, Look, Source
+from msseg.challenges.source import MOST_VALUES, Listing, Look, Source
 from msseg.data.image import image_ending, output_ending
+from msseg.data.problems import Problem
 from msseg.errors import DatasetError
 
 VOLUME_ENDING = ".nii.gz"
@@ -46,6 +47,20 @@ class Form:
 def volume_form(channels: Sequence[str], labels: Mapping[str, int], ending: str = VOLUME_ENDING) -> Form:
     """The form of volumes whose channels and labels (without the background) are known beforehand."""
     return Form(ending, tuple(channels), {**_BACKGROUND, **labels}, instances=False, pages="slices", is_packed=False)
+
+
+def volume_listing(
+    found: Sequence[Source | Problem], channels: Sequence[str], labels: dict[str, int], **more: Any
+) -> Listing:
+    """The listing of volumes of a known form, from sources and problems as they were found; `more` as of `Listing`."""
+    return Listing(
+        sources=tuple(one for one in found if isinstance(one, Source)),
+        problems=tuple(one for one in found if isinstance(one, Problem)),
+        labels=labels,
+        instances=False,
+        form=volume_form(channels, labels),
+        **more,
+    )
 
 
 def decide_form(looks: Mapping[Source, Look], labels: Mapping[str, int], instances: bool, pages: Pages) -> Form:

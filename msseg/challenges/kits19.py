@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msseg.challenges.case_folders import missing, other_layout, volume
 from msseg.challenges.challenge import Challenge, ConversionOptions
-from msseg.challenges.form import volume_form
+from msseg.challenges.form import volume_listing
 from msseg.challenges.kits19_submission import check, recognise, write
 from msseg.challenges.source import Listing, Source
 from msseg.data.problems import Problem
@@ -33,10 +33,7 @@ def list_cases(source: Path, options: ConversionOptions, labels: dict[str, int],
     found = [_source(case, first_test) for case in _cases(folder)]
     if not found:
         raise other_layout(source, f"case_00000/{_IMAGE}.nii.gz in it, or in {_FOLDERS[0]}/ or {_FOLDERS[1]}/")
-    sources = tuple(one for one in found if isinstance(one, Source))
-    problems = tuple(one for one in found if isinstance(one, Problem))
-    labels = options.labels or labels
-    return Listing(sources, problems, labels, instances=False, form=volume_form(_CHANNELS, labels))
+    return volume_listing(found, _CHANNELS, options.labels or labels)
 
 
 def _cases(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from msseg.challenges.case_folders import folders_below, missing, other_layout
 from msseg.challenges.challenge import Challenge, ConversionOptions
-from msseg.challenges.form import volume_form
+from msseg.challenges.form import volume_listing
 from msseg.challenges.lidc_readings import read_readings
 from msseg.challenges.lidc_submission import check, recognise, write
 from msseg.challenges.paging import page_names
@@ -49,15 +49,8 @@ def list_cases(source: Path, options: ConversionOptions) -> Listing:
         found = [_with_slices(one) if isinstance(one, Source) else one for one in found]
         found = [one for one in found if isinstance(one, Problem) or one.pages]
     labels = options.labels or _LABELS
-    return Listing(
-        sources=tuple(one for one in found if isinstance(one, Source)),
-        problems=tuple(one for one in found if isinstance(one, Problem)),
-        labels=labels,
-        instances=False,
-        form=volume_form(_CHANNELS, labels),
-        read_label=read_outlines,
-        find_page=find_slice,
-        extras={"group_by": _GROUP},
+    return volume_listing(
+        found, _CHANNELS, labels, read_label=read_outlines, find_page=find_slice, extras={"group_by": _GROUP}
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from msseg.challenges.case_folders import folders_below, missing, other_layout
 from msseg.challenges.challenge import Challenge, ConversionOptions
-from msseg.challenges.form import volume_form
+from msseg.challenges.form import volume_listing
 from msseg.challenges.lits17_submission import check, recognise, write
 from msseg.challenges.source import Listing, Source
 from msseg.data.cases import case_name, list_images
@@ -37,11 +37,8 @@ def list_cases(source: Path, options: ConversionOptions) -> Listing:
     by_name = {case_name(path).replace("segmentation", "volume"): path for path in labels}
     found = [_source(path, by_name.get(case_name(path))) for path in images]
     alone = by_name.keys() - {case_name(path) for path in images}
-    problems = [one for one in found if isinstance(one, Problem)]
-    problems += [missing(name, by_name[name], f"{name}.nii", "Copy the image too.") for name in sorted(alone)]
-    named = options.labels or _LABELS
-    sources = tuple(one for one in found if isinstance(one, Source))
-    return Listing(sources, tuple(problems), named, instances=False, form=volume_form(_CHANNELS, named))
+    found += [missing(name, by_name[name], f"{name}.nii", "Copy the image too.") for name in sorted(alone)]
+    return volume_listing(found, _CHANNELS, options.labels or _LABELS)
 
 
 def _source(image: Path, label: Path | None) -> Source | Problem:
