@@ -23,7 +23,7 @@ from msseg.parallel import map_cases
 from msseg.postprocessing.thresholds import OBJECT_METRICS
 from msseg.progress import progress
 
-FOREGROUNDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+FOREGROUNDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SEEDS = (0.35, 0.5, 0.65, 0.8)
 SMALLEST_PX = (0, 10, 20, 40, 80)
 CANDIDATES = tuple(Decision(*thresholds) for thresholds in itertools.product(FOREGROUNDS, SEEDS, SMALLEST_PX))

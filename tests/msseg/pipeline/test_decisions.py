@@ -160,8 +160,8 @@ def test_a_search_without_time_leaves_cases_out(tmp_path, monkeypatch):
     assert search_objects(cases, files, seconds=-1.0) == {}
     now = [0.0]
     monkeypatch.setattr(object_search.time, "time", lambda: now.__setitem__(0, now[0] + 1.0) or now[0])
-    # A case looks at the clock once and before each of its 20 watersheds; the start looks at it too.
-    assert list(search_objects(cases, files, seconds=21.5)) == ["a"]
+    # A case looks at the clock once and before each of its 24 watersheds; the start looks at it too.
+    assert list(search_objects(cases, files, seconds=25.5)) == ["a"]
 
 
 def test_at_most_so_many_cases_are_searched_evenly_spread():
