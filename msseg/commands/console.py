@@ -163,6 +163,20 @@ def network_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return options if arguments.encoder is None else {**options, "encoder": arguments.encoder}
 
 
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """What is written beside label maps, or in their place."""
+    parser.add_argument("--instances", action="store_true", help="write objects, numbered from 1, instead of labels")
+    parser.add_argument(
+        "--save-probabilities",
+        type=int,
+        nargs="?",
+        choices=(8, 16),
+        const=16,
+        metavar="BITS",
+        help="write CASE.probabilities.npz beside each label map, in 8 or 16 bits (default: 16)",
+    )
+
+
 def add_group_by(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group-by",

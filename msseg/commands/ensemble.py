@@ -37,16 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="P",
         help="probability above which a model of one label finds it (default: the most probable class)",
     )
-    parser.add_argument("--instances", action="store_true", help="write objects, numbered from 1, instead of labels")
-    parser.add_argument(
-        "--save-probabilities",
-        type=int,
-        nargs="?",
-        choices=(8, 16),
-        const=16,
-        metavar="BITS",
-        help="write CASE.probabilities.npz beside each label map, in 8 or 16 bits (default: 16)",
-    )
+    console.add_outputs(parser)
     parser.add_argument("--overwrite", action="store_true", help="average again what is there already")
     console.add_workers(parser, "processes that average (default: 1)")
     console.add_contract(parser)

@@ -102,16 +102,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     decision.add_argument(
         "--no-decision", action="store_true", help="leave the thresholds out that validation found for the model"
     )
-    parser.add_argument("--instances", action="store_true", help="write objects, numbered from 1, instead of labels")
-    parser.add_argument(
-        "--save-probabilities",
-        type=int,
-        nargs="?",
-        choices=(8, 16),
-        const=16,
-        metavar="BITS",
-        help="write CASE.probabilities.npz beside each label map, in 8 or 16 bits (default: 16)",
-    )
+    console.add_outputs(parser)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -53,6 +53,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--encoder-weights", type=Path, metavar="FILE", help="weights that the encoder of a new training starts from"
     )
+    _add_recipe(parser)
+    parser.add_argument(
+        "--decide-by",
+        choices=DECIDE_BY,
+        metavar="METRIC",
+        help=f"{', '.join(DECIDE_BY)}: what thresholds of a single label are chosen by on validation (default: dsb2018 "
+        "for numbered objects, dice for images, none for volumes)",
+    )
+    parser.add_argument("--restart", action="store_true", help="forget what was trained before")
+    console.add_group_by(parser)
+    console.add_contract(parser, bounded=True)
+    return console.run(parser, _run, argv)
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    """How it is trained and how long."""
     parser.add_argument(
         "--recipe", metavar="NAME", help=f"{', '.join(RECIPE_NAMES)} (default: budget with --budget, else mss)"
     )
@@ -75,17 +91,6 @@ def main(argv: list[str] | None = None) -> int:
         choices=("workers", "device"),
         help="where batches are augmented: by worker processes, or by torch where the network trains (default: device)",
     )
-    parser.add_argument(
-        "--decide-by",
-        choices=DECIDE_BY,
-        metavar="METRIC",
-        help=f"{', '.join(DECIDE_BY)}: what thresholds of a single label are chosen by on validation (default: dsb2018 "
-        "for numbered objects, dice for images, none for volumes)",
-    )
-    parser.add_argument("--restart", action="store_true", help="forget what was trained before")
-    console.add_group_by(parser)
-    console.add_contract(parser, bounded=True)
-    return console.run(parser, _run, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import pytest
 from planning.costs.estimate import Part
 from planning.costs.evaluation import PairSize, pair_bytes
 from planning.costs.fold_end import FoldEnd, fold_end_bytes, fold_end_parts, speeds_s
-from planning.costs.training import TrainingWork, training_bytes, training_estimate
+from planning.costs.training import training_bytes, training_estimate
 
 PAIR = PairSize(voxels=1000, file_bytes=0, inflated_bytes=0)
 PRESETS = {"exact": 4.0, "balanced": 2.0, "fast": 1.0}
@@ -55,26 +55,7 @@ def test_no_more_cases_are_measured_than_there_are():
     assert speeds_s(end_of(pairs=2), 1e6, 1e9) == 1 + 2 * 7.0
 
 
-def training_work(configuration, **changes):
-    work = TrainingWork(
-        configuration=configuration,
-        patch_size=configuration.patch_size,
-        in_channels=1,
-        num_classes=2,
-        optimiser="sgd",
-        augmentation="none",
-        averages=False,
-        steps_per_epoch=10,
-        validation_batches=0,
-        epochs=2,
-        budget_s=None,
-        batch_workers=0,
-        device="cpu",
-    )
-    return replace(work, **changes)
-
-
-def test_what_predicting_takes_comes_out_of_what_training_took(make_configuration, make_machine):
+def test_what_predicting_takes_comes_out_of_what_training_took(make_configuration, make_machine, training_work):
     machine, work = make_machine(), training_work(make_configuration())
     alone = training_bytes(work, machine)
     small, large = (replace(work, end=end_of(workers=1, predicting_bytes=size)) for size in (500, 10**9))
@@ -82,13 +63,15 @@ def test_what_predicting_takes_comes_out_of_what_training_took(make_configuratio
     assert training_bytes(large, machine) == machine.processes["train"].resident_bytes + 10**9
 
 
-def test_the_parts_of_a_training_with_its_end_add_up(make_configuration, make_machine):
+def test_the_parts_of_a_training_with_its_end_add_up(make_configuration, make_machine, training_work):
     machine, work = make_machine(), training_work(make_configuration(), end=end_of())
     estimate = training_estimate(work, machine)
     assert estimate.wall_s == pytest.approx(sum(part.wall_s for part in estimate.parts))
     assert Part("validation: predict", 40.0) in estimate.parts
 
 
-def test_a_budget_holds_start_training_and_end_and_leaves_nothing_to_measure_speeds(make_configuration, make_machine):
+def test_a_budget_holds_start_training_and_end_and_leaves_nothing_to_measure_speeds(
+    make_configuration, make_machine, training_work
+):
     work = training_work(make_configuration(), end=end_of(), epochs=None, budget_s=1000.0)
     assert training_estimate(work, make_machine()).wall_s == pytest.approx(1000)

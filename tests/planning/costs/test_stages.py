@@ -16,31 +16,12 @@ from planning.costs.prediction import (
 )
 from planning.costs.preparation import preparation_estimate
 from planning.costs.short import export_estimate, networks_estimate, planning_estimate, pruning_estimate
-from planning.costs.training import TrainingWork, fitted_configuration, step_seconds, training_estimate
+from planning.costs.training import fitted_configuration, step_seconds, training_estimate
 from planning.counting import multiply_adds
 from planning.recording.tape import Tape
 from planning.recording.units import Unit, convolution
 
 SIZE = CaseSize("case", (10, 10, 10), 1, 1000, 2000, 100, 1000, (10, 10, 10), work_bytes=5000)
-
-
-def training_work(configuration, **changes):
-    work = TrainingWork(
-        configuration=configuration,
-        patch_size=configuration.patch_size,
-        in_channels=1,
-        num_classes=2,
-        optimiser="sgd",
-        augmentation="none",
-        averages=False,
-        steps_per_epoch=10,
-        validation_batches=0,
-        epochs=2,
-        budget_s=None,
-        batch_workers=0,
-        device="cpu",
-    )
-    return replace(work, **changes)
 
 
 def prediction_work(configuration, cases=1, **changes):
@@ -157,7 +138,7 @@ def test_what_scores_may_take_is_what_all_else_leaves(make_configuration, make_m
     assert most_bytes_of_scores(work, machine, everything + RESERVED_BYTES) == 7000
 
 
-def test_a_budget_bounds_a_training_and_epochs_add_up(make_configuration, make_machine):
+def test_a_budget_bounds_a_training_and_epochs_add_up(make_configuration, make_machine, training_work):
     work, machine = training_work(make_configuration()), make_machine()
     step = step_seconds(work, machine)
     assert training_estimate(work, machine).wall_s == pytest.approx(1 + 20 * step.wall_s)
@@ -165,7 +146,9 @@ def test_a_budget_bounds_a_training_and_epochs_add_up(make_configuration, make_m
     assert training_estimate(bounded, machine).wall_s == pytest.approx(600)
 
 
-def test_a_batch_is_made_beside_the_step_by_a_worker_and_before_it_without(make_configuration, make_machine):
+def test_a_batch_is_made_beside_the_step_by_a_worker_and_before_it_without(
+    make_configuration, make_machine, training_work
+):
     machine = make_machine()
     alone = step_seconds(training_work(make_configuration()), machine)
     assert alone.batch_s == pytest.approx(2 * 8**3 / 1e6)
@@ -174,7 +157,7 @@ def test_a_batch_is_made_beside_the_step_by_a_worker_and_before_it_without(make_
     assert beside.wall_s == pytest.approx(max(beside.network_s, beside.batch_s))
 
 
-def test_wider_networks_and_larger_batches_take_longer(make_configuration, make_machine):
+def test_wider_networks_and_larger_batches_take_longer(make_configuration, make_machine, training_work):
     machine = make_machine()
     seconds = [
         step_seconds(training_work(make_configuration(**changes)), machine).network_s
@@ -184,7 +167,7 @@ def test_wider_networks_and_larger_batches_take_longer(make_configuration, make_
     assert seconds[0] < seconds[-1]
 
 
-def test_muon_multiplies_every_kernel_by_its_gram_matrix(make_configuration, make_machine):
+def test_muon_multiplies_every_kernel_by_its_gram_matrix(make_configuration, make_machine, training_work):
     configuration = make_configuration(features=(8, 16))
     encoder = [(8, 27), (8, 8 * 27), (16, 8 * 27), (16, 16 * 27)]
     decoder = [(16, 8 * 8), (8, 16 * 27), (8, 8 * 27)]  # up by 2, then two convolutions; the head is none
@@ -197,7 +180,7 @@ def test_muon_multiplies_every_kernel_by_its_gram_matrix(make_configuration, mak
     assert seconds[1] - seconds[0] == pytest.approx(products / machine.cpu.product_per_s)
 
 
-def test_a_budget_takes_the_widest_network_of_which_enough_steps_fit(make_configuration, make_machine):
+def test_a_budget_takes_the_widest_network_of_which_enough_steps_fit(make_configuration, make_machine, training_work):
     machine = make_machine()
     candidates = [make_configuration(features=features) for features in ((2, 4), (4, 8), (8, 16))]
     work = training_work(candidates[-1])
