@@ -15,6 +15,8 @@ SINGLE_BYTES, HALF_BYTES = 4, 2
 # only leave it. All lanes together take no more than one large patch would.
 CPU_VOXELS_AT_ONCE = 1 << 17
 _CPU_VOXELS_OF_ALL = 1 << 20
+# The same of other devices: on a GPU a patch of the largest usual size (128³) is taken eight-fold, as its mirrors.
+_VOXELS_AT_ONCE = {"cuda": 1 << 24, "mps": 1 << 21}
 # What the process holds before the first case: torch and what else is imported. Measured.
 PROCESS_BYTES = 235 * 10**6
 # Feature maps of the first level's width that are alive at once, and what convolutions hold transformed. Measured with
@@ -25,6 +27,13 @@ _TRANSFORM_BYTES = 57 * 10**6
 _TRANSFORMED_FILTERS = 1.6
 # A slab of scores of one class, resampled, the best so far and their comparison.
 _SLAB_BYTES = 64 << 20
+
+
+def patches_at_once(device_type: str, patch_voxels: int, cores: int) -> int:
+    """How many patches go through the network at once on a kind of device; `cores` are those of a CPU."""
+    if device_type == "cpu":
+        return cpu_batch(patch_voxels, cores)
+    return max(1, _VOXELS_AT_ONCE.get(device_type, 1) // patch_voxels)
 
 
 def cpu_batch(patch_voxels: int, cores: int) -> int:

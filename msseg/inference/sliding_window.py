@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from msseg.inference.answers import Network, rule_out
-from msseg.inference.memory import cpu_batch
+from msseg.inference.memory import patches_at_once
 from msseg.inference.mirrors import Mirror, mirrored_axes
 from msseg.inference.passes import Passes
 from msseg.inference.placement import Placement, first_that_fits, placements
@@ -20,9 +20,6 @@ from msseg.mirroring import with_neighbours
 from planning.label_pairs import Sides
 from planning.plan import Configuration
 
-# Voxels of input that go through the network at once: on a GPU a patch of the largest usual size (128³) is taken
-# eight-fold, as its mirrors.
-_VOXELS_AT_ONCE = {"cuda": 1 << 24, "mps": 1 << 21}
 _PAD_MODES: dict[str, Literal["constant", "reflect"]] = {"zeros": "constant", "mirror": "reflect"}
 
 
@@ -107,9 +104,7 @@ def make_window(
 
 def batch_limit(device: torch.device, patch: Sequence[int]) -> int:
     """How many tiles go through the network at once on this kind of device."""
-    if device.type == "cpu":
-        return cpu_batch(math.prod(patch), torch.get_num_threads())
-    return max(1, _VOXELS_AT_ONCE.get(device.type, 1) // math.prod(patch))
+    return patches_at_once(device.type, math.prod(patch), torch.get_num_threads())
 
 
 def pad_to_patch(

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from msseg.data.cases import Case, find_images
 from msseg.folders import find_model, project_root
-from msseg.inference.memory import SINGLE_BYTES, case_bytes, forward_bytes
+from msseg.inference.memory import SINGLE_BYTES, case_bytes, forward_bytes, patches_at_once
 from msseg.inference.mirrors import Mirror, mirrored_axes
 from msseg.inference.tiles import tile_starts
+from msseg.parallel import default_workers
 from msseg.pipeline.explain import too_little_memory
 from msseg.pipeline.explain_headers import case_size, planned_shape
 from msseg.pipeline.model_header import ModelHeader, read_model_header
@@ -27,9 +28,6 @@ from planning.costs.prediction import (
     prediction_estimate,
 )
 from planning.plan import Configuration, Plan
-
-# Of the voxels that pass a network at once; the predictor's own limits.
-_VOXELS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 24, "mps": 1 << 21}
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ def work_of(
     """What networks of a configuration have to do on cases, by their headers."""
     shape = planned_shape(configuration, plan.axis_order, plan.has_spacing)
     classes = len(plan.labels)
-    seen_at_once = max(1, _VOXELS_AT_ONCE[device] // math.prod(configuration.patch_size))
+    seen_at_once = patches_at_once(device, math.prod(configuration.patch_size), default_workers())
     sizes = [case_size(case, len(plan.channels), shape, _nothing) for case in cases]
     kept_values = classes if keeps_probabilities else 0
     predicted = partial(_predicted, configuration=configuration, classes=classes, views=views, batch=seen_at_once)

@@ -20,7 +20,7 @@ from msseg.inference.answers import (
     seen,
 )
 from msseg.inference.predictor import PredictionOptions, Predictor
-from msseg.inference.sliding_window import predict_logits
+from msseg.inference.sliding_window import batch_limit, predict_logits
 from msseg.networks.build import build_network
 from msseg.networks.grid_network import GridNetwork
 from planning.plan import Configuration
@@ -230,11 +230,13 @@ def test_logits_and_presence_come_from_one_pass_a_batch(make_configuration):
 
 def test_the_result_does_not_depend_on_how_tiles_share_batches(make_configuration, monkeypatch):
     image = np.random.default_rng(0).normal(size=(1, 8, 4, 9)).astype(np.float32)
-    results = []
+    results, batches = [], set()
+    setup = make_configuration((4, 4, 4), mirror_axes=(0, 2))
     for voxels in (1, 200, 1 << 20):
-        monkeypatch.setattr("msseg.inference.sliding_window._VOXELS_AT_ONCE", {"cpu": voxels})
-        setup = make_configuration((4, 4, 4), mirror_axes=(0, 2))
+        monkeypatch.setattr("msseg.inference.memory.CPU_VOXELS_AT_ONCE", voxels)
+        batches.add(batch_limit(CPU, (4, 4, 4)))
         results.append(predict_logits([Guided(1.5), Guided(2.0)], image, setup, 2, CPU).numpy())
+    assert len(batches) == 3
     np.testing.assert_allclose(results[1], results[0], atol=1e-5)
     np.testing.assert_allclose(results[2], results[0], atol=1e-5)
 

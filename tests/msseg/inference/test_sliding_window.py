@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from msseg.inference.sliding_window import pad_to_patch, predict_logits
+from msseg.inference.sliding_window import batch_limit, pad_to_patch, predict_logits
 from planning.label_pairs import Sides
 from planning.plan import Configuration
 
@@ -150,10 +150,12 @@ def test_the_result_does_not_depend_on_the_size_of_the_batches(monkeypatch, conf
     torch.manual_seed(0)
     network = torch.nn.Conv3d(1, 2, 3, padding=1).eval()
     setup = dataclasses.replace(configuration((4, 6, 6)), mirror_axes=(0, 2))
-    results = []
+    results, batches = [], set()
     for voxels in (1, 1000, 1 << 20):
-        monkeypatch.setattr("msseg.inference.sliding_window._VOXELS_AT_ONCE", {"cpu": voxels})
+        monkeypatch.setattr("msseg.inference.memory.CPU_VOXELS_AT_ONCE", voxels)
+        batches.add(batch_limit(CPU, setup.patch_size))
         results.append(predict_logits([network], image, setup, 2, CPU).numpy())
+    assert len(batches) == 3
     np.testing.assert_allclose(results[1], results[0], atol=1e-5)
     np.testing.assert_allclose(results[2], results[0], atol=1e-5)
 
