@@ -32,6 +32,7 @@ from planning.json_fields import (
 )
 from planning.network_row import NetworkRow
 from planning.networks import NETWORKS, network_row
+from planning.regions import Region, read_regions, validate_regions
 from planning.rules import LABEL_ORDERS, NORMALISATION_SCHEMES, SPLINE_ORDERS
 from planning.topology import axis_factors
 
@@ -119,6 +120,7 @@ class Plan:
 
     Without `has_spacing` spacings count in pixels: 1 in every image, whatever its file says. `label_pairs` are classes
     that a mirror along `lateral_axis` swaps, the file axis (z, y, x) from side to side; None where it is not known.
+    With `regions` a network scores those, not the labels.
     """
 
     dataset_name: str
@@ -135,6 +137,12 @@ class Plan:
     has_spacing: bool = True
     label_pairs: tuple[tuple[int, int], ...] = ()
     lateral_axis: int | None = None
+    regions: tuple[Region, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """The scores that a network gives a voxel: one a region, where there are regions, else one a label."""
+        return len(self.regions) or len(self.labels)
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -222,6 +230,7 @@ _read_plan = record(
         "has_spacing": flag,
         "label_pairs": sequence(sequence(at_least(1))),
         "lateral_axis": optional(one_of(0, 1, 2)),
+        "regions": read_regions,
     },
 )
 
@@ -238,6 +247,9 @@ def validate_plan(plan: Plan, source: str) -> None:
         found, wanted = list(plan.class_weights), f"{len(plan.labels)} weights, one a label, not all 0"
         raise refuse(f"{source}: plan.class_weights", found, wanted)
     _validate_pairs(plan.label_pairs, len(plan.labels), f"{source}: plan.label_pairs")
+    validate_regions(plan.regions, len(plan.labels), f"{source}: plan.regions")
+    if plan.regions and plan.instances is not None:
+        raise refuse(f"{source}: plan.regions", [region.name for region in plan.regions], "none: objects are numbered")
     if plan.default_configuration not in plan.configurations:
         known = "one of " + ", ".join(plan.configurations)
         raise refuse(f"{source}: plan.default_configuration", plan.default_configuration, known)
