@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from planning.encoders import check_encoder
 from planning.errors import PlanError
@@ -41,6 +41,9 @@ PLAN_VERSION = 1
 VARIATIONS = ("colour", "polarity")
 # What lies around an image: 0, the mean of most normalised intensities, or its mirror image.
 PADDINGS = ("zeros", "mirror")
+# Fields that are written only where they say something else than this.
+_RARE: Final[Mapping[str, Any]] = {"regions": [], "ignore": None}
+_RARE_IN_CONFIGURATIONS: Final[Mapping[str, Any]] = {"previous_stage": None, "previous_classes": 0}
 # Weights typed by hand as .33, .33, .34 are meant; .5, .6 are not.
 _WEIGHT_SUM_TOLERANCE = 1e-3
 
@@ -68,6 +71,9 @@ class Configuration:
     `variations` says in what the images differ, names of `VARIATIONS`, so that training may vary it too;
     `image_padding` what lies around an image that a patch leaves, one of `PADDINGS`. A network of 2D slices sees
     `neighbour_slices` on either side of each as further channels.
+
+    The second network of a cascade names the configuration before it, `previous_stage`, and sees what that predicted
+    as `previous_classes` further channels of 0 and 1 after the image's: one for each of `Plan.planes`.
     """
 
     name: str
@@ -93,6 +99,8 @@ class Configuration:
     variations: tuple[str, ...] = ()
     image_padding: str = "zeros"
     neighbour_slices: int = 0
+    previous_stage: str | None = None
+    previous_classes: int = 0
 
     @property
     def row(self) -> NetworkRow:
@@ -100,8 +108,8 @@ class Configuration:
         return network_row(self.network, self.network_options)
 
     def input_channels(self, image_channels: int) -> int:
-        """The channels that the network sees of an image of so many."""
-        return image_channels * (2 * self.neighbour_slices + 1)
+        """The channels that the network sees of an image of so many, those of a previous stage included."""
+        return image_channels * (2 * self.neighbour_slices + 1) + self.previous_classes
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,8 @@ class Plan:
 
     Without `has_spacing` spacings count in pixels: 1 in every image, whatever its file says. `label_pairs` are classes
     that a mirror along `lateral_axis` swaps, the file axis (z, y, x) from side to side; None where it is not known.
-    With `regions` a network scores those, not the labels.
+    With `regions` a network scores those, not the labels. `ignore` is the value in label files of what nobody annotated,
+    which is never predicted; None where all is annotated.
     """
 
     dataset_name: str
@@ -138,16 +147,32 @@ class Plan:
     label_pairs: tuple[tuple[int, int], ...] = ()
     lateral_axis: int | None = None
     regions: tuple[Region, ...] = ()
+    ignore: int | None = None
 
     @property
     def outputs(self) -> int:
         """The scores that a network gives a voxel: one a region, where there are regions, else one a label."""
         return len(self.regions) or len(self.labels)
 
+    @property
+    def planes(self) -> tuple[tuple[int, ...], ...]:
+        """What each plane of a cascade shows: the classes of one region, or one class of the foreground."""
+        if self.regions:
+            return tuple(region.classes for region in self.regions)
+        return tuple((index,) for index in range(1, len(self.labels)))
+
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
-    """The plan as a JSON object, its version first."""
-    return {"version": plan.version, **as_json(plan)}
+    """The plan as a JSON object, its version first; what only some plans need is left out of the others."""
+    written = {"version": plan.version, **as_json(plan)}
+    configurations = written["configurations"]
+    written["configurations"] = {name: _told(one, _RARE_IN_CONFIGURATIONS) for name, one in configurations.items()}
+    return _told(written, _RARE)
+
+
+def _told(written: Mapping[str, Any], rare: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields without the `rare` ones that say nothing: plans without these stay what they were, to the byte."""
+    return {name: value for name, value in written.items() if name not in rare or value != rare[name]}
 
 
 def plan_from_json(value: Any, source: str) -> Plan:
@@ -210,6 +235,8 @@ _read_configuration = record(
         "variations": sequence(one_of(*VARIATIONS)),
         "image_padding": one_of(*PADDINGS),
         "neighbour_slices": at_least(0),
+        "previous_stage": optional(text),
+        "previous_classes": at_least(0),
     },
 )
 _read_reason = record(Reason, {"subject": text, "decision": text, "because": text, "source": text})
@@ -231,6 +258,7 @@ _read_plan = record(
         "label_pairs": sequence(sequence(at_least(1))),
         "lateral_axis": optional(one_of(0, 1, 2)),
         "regions": read_regions,
+        "ignore": optional(integer),
     },
 )
 
@@ -246,6 +274,8 @@ def validate_plan(plan: Plan, source: str) -> None:
     if len(plan.class_weights) != len(plan.labels) or sum(plan.class_weights) <= 0:
         found, wanted = list(plan.class_weights), f"{len(plan.labels)} weights, one a label, not all 0"
         raise refuse(f"{source}: plan.class_weights", found, wanted)
+    if plan.ignore is not None and (plan.ignore in plan.labels.values() or plan.instances is not None):
+        raise refuse(f"{source}: plan.ignore", plan.ignore, "a value that no label has, or null with instances")
     _validate_pairs(plan.label_pairs, len(plan.labels), f"{source}: plan.label_pairs")
     validate_regions(plan.regions, len(plan.labels), f"{source}: plan.regions")
     if plan.regions and plan.instances is not None:
@@ -255,6 +285,7 @@ def validate_plan(plan: Plan, source: str) -> None:
         raise refuse(f"{source}: plan.default_configuration", plan.default_configuration, known)
     for name, configuration in plan.configurations.items():
         _validate_configuration(configuration, name, f"{source}: plan.configurations.{name}")
+        _validate_previous(configuration, plan, f"{source}: plan.configurations.{name}")
 
 
 def _validate_pairs(pairs: Sequence[Sequence[int]], num_classes: int, place: str) -> None:
@@ -280,6 +311,16 @@ def _validate_configuration(configuration: Configuration, name: str, place: str)
     if not 1 <= len(weights) <= heads or not math.isclose(sum(weights), 1, abs_tol=_WEIGHT_SUM_TOLERANCE):
         wanted = f"1 to {heads} weights, one a head of {configuration.network}, that sum to 1"
         raise refuse(f"{place}.supervision_weights", list(weights), wanted)
+
+
+def _validate_previous(configuration: Configuration, plan: Plan, place: str) -> None:
+    previous = configuration.previous_stage
+    if previous is not None and (configuration.dimensions != 3 or previous == configuration.name):
+        raise refuse(f"{place}.previous_stage", previous, "none, but for the second of two 3D configurations")
+    wanted = 0 if previous is None else len(plan.planes)
+    if configuration.previous_classes != wanted:
+        expected = f"{wanted}, as the previous stage is {previous}"
+        raise refuse(f"{place}.previous_classes", configuration.previous_classes, expected)
 
 
 def _validated_row(configuration: Configuration, place: str) -> NetworkRow:

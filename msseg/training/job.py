@@ -18,6 +18,19 @@ MakeSegment = Callable[[nn.Module, Configuration], Segment]
 
 
 @dataclass(frozen=True)
+class PreviousStage:
+    """What the second network of a cascade learns from.
+
+    `model` is the folder of the first stage's model, `folds` those of its folds that predicted, `predictions` the
+    folder with `CASE.npy`: class indices (z, y, x) uint8 of every case, predicted by a fold that did not train on it.
+    """
+
+    model: Path
+    folds: tuple[str, ...]
+    predictions: Path
+
+
+@dataclass(frozen=True)
 class TrainingJob:
     """One fold to train. `folder` receives checkpoints, log and curves.
 
@@ -27,7 +40,8 @@ class TrainingJob:
     axes), and `final_share` the share of the budget that is kept for what is looked for after it. `encoder_weights`
     is a file that a fresh training starts its encoder from. `restart` forgets what was trained before. `augment`
     says where batches are augmented, by "workers" or on the "device"; None goes on as before, or takes what is
-    cheaper. `compiled` None tries torch.compile where it can pay.
+    cheaper. `compiled` None tries torch.compile where it can pay. `previous` is there for the second network of a
+    cascade.
     """
 
     store: Path
@@ -48,6 +62,7 @@ class TrainingJob:
     restart: bool = False
     augment: str | None = None
     compiled: bool | None = None
+    previous: PreviousStage | None = None
 
 
 @dataclass(frozen=True)
