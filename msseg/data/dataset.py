@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from msseg.data.cases import Case, find_images
 from msseg.data.found_layouts import found_layout
+from msseg.data.ignored import check_ignored, without_ignored
 from msseg.data.in_place import read_in_place
 from msseg.data.labels import LabelCoding, LabelMap
 from msseg.data.layouts import LAYOUTS, Listing, malformed
 from msseg.data.problems import Problem
+from msseg.data.regions import ORDER, declared_regions, painting_notes
 from msseg.data.sides import declared_pairs
 from msseg.errors import DatasetError
 from msseg.files import read_json
+from planning.regions import Region, measured_labels
 
 __all__ = ["Case", "Dataset", "find_images", "read_dataset"]
 
@@ -30,7 +33,10 @@ class Dataset:
     `labels` maps names to the values in the files, background first, then by value. `training` and `test` are sorted by
     name. `notes` says what was seen in the folder and not taken, or taken in a way worth knowing. With `instances` the
     label files hold object numbers of the one foreground label, which is semantic all the same. `label_pairs` are the
-    names of left and right that dataset.json declares, None where it says nothing.
+    names of left and right that dataset.json declares, None where it says nothing. `ignore` is the value of voxels that
+    nobody annotated, of which no class is known; None where all are annotated. `regions` are sets of values that may
+    overlap, with the value `painted` for each, in the order of painting; a network then learns those, and `labels` has
+    their single values.
     """
 
     name: str
@@ -43,12 +49,15 @@ class Dataset:
     notes: tuple[Problem, ...] = ()
     instances: bool = False
     label_pairs: tuple[tuple[str, str], ...] | None = None
+    ignore: int | None = None
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    painted: tuple[int, ...] = ()
 
     @property
     def label_map(self) -> LabelCoding:
         """Between the values in the label files and class indices; of objects, between their numbers and levels."""
         if not self.instances:
-            return LabelMap(tuple(self.labels.values()))
+            return LabelMap(tuple(self.labels.values()), self.ignore)
         from msseg.instances.coding import InstanceCoding
 
         return InstanceCoding(self.object_label[1])
@@ -61,6 +70,20 @@ class Dataset:
         from msseg.instances.coding import LEVELS
 
         return {name: index for index, name in enumerate(LEVELS)}
+
+    @property
+    def measured(self) -> dict[str, int | tuple[int, ...]]:
+        """What is measured of its label files, names to values: the regions, where there are any, else the labels."""
+        return measured_labels(self.labels, self.planned_regions)
+
+    @property
+    def planned_regions(self) -> tuple[Region, ...]:
+        """The regions with class indices for their values."""
+        index = {value: place for place, value in enumerate(self.labels.values())}
+        return tuple(
+            Region(name, tuple(index[value] for value in values), index[painted])
+            for (name, values), painted in zip(self.regions.items(), self.painted, strict=True)
+        )
 
     @property
     def object_label(self) -> tuple[str, int]:
@@ -89,14 +112,23 @@ def read_dataset(folder: Path, cache: Path | None = None) -> Dataset:
     if key is None:
         raise malformed(source, "no channel names", f"one of the entries {', '.join(LAYOUTS)}")
     channels = _channels(source, key, description[key])
-    labels = _labels(source, description.get("labels"))
+    declared, ignore = without_ignored(source, description.get("labels"))
+    regions = declared_regions(source, declared, description.get(ORDER))
+    labels = _labels(source, declared if regions is None else regions.labels)
     listing = LAYOUTS[key](folder, description, len(channels))
     if not listing.training and not listing.test:
         raise malformed(source, "no cases", "images in imagesTr or imagesTs, or a list of them")
     _check_pages(source, description.get("pages"), len(channels))
+    if regions is not None and description.get("instances"):
+        raise malformed(source, "instances beside regions", "numbered objects, or labels of several values")
     dataset = _dataset(folder, channels, labels, listing, _instances(source, description, labels))
+    check_ignored(source, ignore, labels, dataset.instances)
     notes = (*dataset.notes, *_count_notes(source, description, listing))
-    return replace(dataset, notes=notes, label_pairs=declared_pairs(source, description.get("label_pairs"), labels))
+    if regions is not None:
+        notes = (*notes, *painting_notes(source, regions))
+        dataset = replace(dataset, regions=regions.values, painted=regions.painted)
+    pairs = declared_pairs(source, description.get("label_pairs"), labels)
+    return replace(dataset, notes=notes, label_pairs=pairs, ignore=ignore)
 
 
 def _dataset(
@@ -157,14 +189,8 @@ def _labels(source: Path, declared: Any) -> dict[str, int]:
 
 
 def _label_pair(source: Path, name: str, value: Any) -> tuple[str, int]:
-    if isinstance(value, list):
-        raise malformed(
-            source, f"the region {name!r} of values {value}", "one value per label; regions are not supported"
-        )
     if isinstance(value, str) and name.lstrip("-").isdigit():
         name, value = value, int(name)
-    if name.lower() == "ignore":
-        raise malformed(source, "an ignore label", "labels without one; ignore labels are not supported")
     if isinstance(value, str) and value.lstrip("-").isdigit():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):

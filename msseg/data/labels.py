@@ -15,6 +15,10 @@ _BLOCK_VOXELS = 1 << 20  # numpy turns indices into 64 bits: block by block, a 5
 _MAX_TABLE_ENTRIES = 1 << 20
 _MAX_VALUES_NAMED = 8
 
+_MOST_OF_INT8 = 127
+
+IGNORED = -1  # the class index of what nobody annotated
+
 
 class UndeclaredValuesError(DatasetError):
     """A label map holds values that the data set does not declare; `counts` maps each to its voxels."""
@@ -52,19 +56,25 @@ class LabelCoding(Protocol):
 
 @dataclass(frozen=True)
 class LabelMap:
-    """The values of a data set's classes; the class index is the position. Reversible: no value stands twice."""
+    """The values of a data set's classes; the class index is the position. Reversible: no value stands twice.
+
+    `ignore` is the value of voxels that nobody annotated, whose index is `IGNORED`; None where there is none.
+    """
 
     values: tuple[int, ...]
+    ignore: int | None = None
 
     def __post_init__(self) -> None:
-        if len(set(self.values)) != len(self.values) or not self.values:
+        if len({*self.values, self.ignore}) != len(self.values) + 1 or not self.values:
             raise DatasetError(f"label values {self.values}: expected at least one, and none of them twice.")
 
     def to_index(self, label: np.ndarray) -> np.ndarray:
-        """Class indices of the shape of `label`, uint8 (uint16 from 256 classes on).
+        """Class indices of the shape of `label`, uint8 (uint16 from 256 classes on); signed where there is an `ignore`.
 
         Raises UndeclaredValuesError that lists every undeclared value with its number of voxels.
         """
+        if self.ignore is not None:
+            return self._with_ignored(label, self.ignore)
         num_classes = len(self.values)
         index = np.empty(label.shape, np.uint8 if num_classes < 256 else np.uint16)
         if label.size == 0:
@@ -90,6 +100,15 @@ class LabelMap:
         for source, target in zip(_blocks(index), _blocks(label), strict=True):
             np.take(table, source, out=target)
         return label
+
+    def _with_ignored(self, label: np.ndarray, ignore: int) -> np.ndarray:
+        """Class indices where `ignore` is looked up as one more class, the last, and then is `IGNORED`."""
+        classes = LabelMap((*self.values, ignore)).to_index(label)
+        index = np.empty(label.shape, np.int8 if len(self.values) <= _MOST_OF_INT8 else np.int16)
+        for source, target in zip(_blocks(classes), _blocks(index), strict=True):
+            np.copyto(target, source, casting="unsafe")
+            target[source == len(self.values)] = IGNORED
+        return index
 
     def _lookup(self) -> _Lookup:
         return _Lookup(self.values)
