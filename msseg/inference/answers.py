@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional
 
 Network = Callable[[torch.Tensor], "torch.Tensor | Sequence[torch.Tensor]"]
+Join = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 
 _SEEN_FROM = 0.5
 # The score of a class that is ruled out: below any other, yet finite, so that it can be interpolated.
@@ -37,17 +39,20 @@ def together(answers: Sequence[Answer]) -> Answer:
     return Answer(torch.cat([answer.logits for answer in answers]), torch.cat(presence) if presence else None)
 
 
-def answering(network: Network, branches: str = "accurate", guidance: bool = True) -> Callable[[torch.Tensor], Answer]:
+def answering(
+    network: Network, branches: str = "accurate", guidance: bool = True, regions: bool = False
+) -> Callable[[torch.Tensor], Answer]:
     """The function of a batch that gives a network's answer in float32, computing no more than that needs.
 
-    "accurate" joins all branches of full resolution (`log_mean_probability`), "fast" takes the main one; they are the
-    same where a network has but one. Without `guidance` presence is not asked for. ValueError at another mode.
+    "accurate" joins all branches of full resolution (`log_mean_probability`; scores of `regions` by
+    `log_odds_of_mean`), "fast" takes the main one; they are the same where a network has but one. Without `guidance`
+    presence is not asked for. ValueError at another mode.
     """
     if branches not in BRANCHES:
         raise ValueError(f"branches: found {branches!r}, expected one of {', '.join(BRANCHES)}.")
     nodes = tuple(getattr(network, "branches", ()))[BRANCHES[branches]]
     if len(nodes) > 1 or (guidance and is_guided(network)):
-        return functools.partial(_branch_answer, network, nodes)
+        return functools.partial(_branch_answer, network, nodes, _JOINED[regions])
     main = main_output(network)
     return lambda batch: Answer(main(batch).float())
 
@@ -81,6 +86,22 @@ def log_mean_probability(logits: Sequence[torch.Tensor]) -> torch.Tensor:
     return functools.reduce(torch.logaddexp, each) - math.log(len(logits))
 
 
+def log_odds_of_mean(logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Logits (b, k, *spatial) of the mean of the branches' sigmoid probabilities; of a single branch its own.
+
+    As `log_mean_probability`, each of the k for itself: ln(Σ p / Σ (1 - p)). Finite where the logits are.
+    """
+    if len(logits) == 1:
+        return logits[0].float()
+    inside = functools.reduce(torch.logaddexp, (functional.logsigmoid(branch.float()) for branch in logits))
+    outside = functools.reduce(torch.logaddexp, (functional.logsigmoid(-branch.float()) for branch in logits))
+    return inside - outside
+
+
+# How branches are joined, by whether they score regions.
+_JOINED = {False: log_mean_probability, True: log_odds_of_mean}
+
+
 def mean_presence(presence: Sequence[torch.Tensor]) -> torch.Tensor:
     """The mean over the guided nodes of the probability of presence (b, k - 1), from logits (b, k - 1, 2) of each."""
     return torch.stack([logits.float().softmax(dim=-1)[..., 1] for logits in presence]).mean(dim=0)
@@ -102,7 +123,7 @@ def rule_out(scores: torch.Tensor, seen_classes: torch.Tensor) -> None:
             scores[index] = _RULED_OUT
 
 
-def _branch_answer(network: Network, nodes: Sequence[object], batch: torch.Tensor) -> Answer:
+def _branch_answer(network: Network, nodes: Sequence[object], join: Join, batch: torch.Tensor) -> Answer:
     outputs = network.branch_outputs(batch, nodes)  # type: ignore[attr-defined]
     presence = mean_presence(outputs.presence) if outputs.presence else None
-    return Answer(log_mean_probability(outputs.logits), presence)
+    return Answer(join(outputs.logits), presence)

@@ -1,6 +1,6 @@
-"""What is kept of class scores on the image's grid: labels, probabilities, or how probable the foreground is.
+"""What is kept of scores on the image's grid: labels, probabilities, or how probable the foreground is.
 
-A `ScoreStream` hands each collector slab after slab of rows along one axis, class after class.
+A `ScoreStream` hands each collector slab after slab of rows along one axis, class after class, or region after region.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Protocol
 
 import numpy as np
 import torch
+
+from planning.regions import Region
 
 # The foreground's probability is told in so many steps; thresholds are looked for at their ends.
 SHARE_STEPS = 256
@@ -48,6 +50,38 @@ class LargestClass:
 
     def take(self, index: int, scores: torch.Tensor, rows: slice) -> None:
         _take_larger(scores, index, self._best[rows], self._labels[rows])
+
+    def end(self) -> None:
+        self._map.put(self._slab, self._labels)
+
+    def labels(self) -> np.ndarray:
+        """The class indices (z, y, x), uint8, uint16 beyond 256 classes. All rows must have come."""
+        return self._map.volume().astype(self._dtype, copy=False)
+
+
+class Painted:
+    """The class that `regions` paint where their probability exceeds `threshold`, later ones over earlier, else 0.
+
+    The scores are those of the regions in their order, whose probability is the sigmoid: at ½, a score above 0.
+    """
+
+    holds_all = False
+
+    def __init__(
+        self, regions: Sequence[Region], new_shape: Sequence[int], axis: int = 0, threshold: float = 0.5
+    ) -> None:
+        highest = max(region.painted for region in regions)
+        self._painted = [region.painted for region in regions]
+        self._bias = log_odds(threshold)
+        self._map = _SlabMap(new_shape, axis, torch.uint8 if highest < 256 else torch.int32)
+        self._dtype = np.uint8 if highest < 256 else np.uint16
+
+    def begin(self, slab: slice, device: torch.device) -> None:
+        self._slab = slab
+        self._labels = self._map.room(slab, device)
+
+    def take(self, index: int, scores: torch.Tensor, rows: slice) -> None:
+        self._labels[rows].masked_fill_(scores > self._bias, self._painted[index])
 
     def end(self) -> None:
         self._map.put(self._slab, self._labels)
@@ -127,6 +161,24 @@ class Probabilities:
         if self._held.device != self._out.device:
             self._out[:, self._slab] = self._held.to(self._out.device)
         del self._held
+
+
+class RegionProbabilities:
+    """The sigmoid of each score, written into `room` (k, z, y, x), float32, of any strides."""
+
+    holds_all = False
+
+    def __init__(self, room: np.ndarray, axis: int = 0) -> None:
+        self._out = torch.from_numpy(room).movedim(1 + axis, 1)
+
+    def begin(self, slab: slice, device: torch.device) -> None:
+        self._ours = self._out[:, slab]
+
+    def take(self, index: int, scores: torch.Tensor, rows: slice) -> None:
+        self._ours[index, rows] = scores.sigmoid()
+
+    def end(self) -> None:
+        del self._ours
 
 
 def log_odds(probability: float) -> float:

@@ -30,13 +30,16 @@ _log = logging.getLogger(__name__)
 class Passes:
     """The networks' joint answer to a batch on any device; what was prepared for one is kept for the next case.
 
-    `guided` counts the networks that decide which classes are present, 0 where they are not asked.
+    `guided` counts the networks that decide which classes are present, 0 where they are not asked. `regions` says
+    whether they score those.
     """
 
-    def __init__(self, networks: Sequence[Network], branches: str = "accurate", guidance: bool = True) -> None:
+    def __init__(
+        self, networks: Sequence[Network], branches: str = "accurate", guidance: bool = True, regions: bool = False
+    ) -> None:
         self.guided = sum(map(is_guided, networks)) if guidance else 0
         self._networks = list(networks)
-        self._ask = functools.partial(answering, branches=branches, guidance=guidance)
+        self._ask = functools.partial(answering, branches=branches, guidance=guidance, regions=regions)
         self._ready: dict[torch.device, Forward] = {}
         self._lanes = Lanes()
 

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from msseg.inference.collectors import Collector, Foreground, LargestClass, Probabilities
+from msseg.inference.collectors import (
+    Collector,
+    Foreground,
+    LargestClass,
+    Painted,
+    Probabilities,
+    RegionProbabilities,
+)
 from msseg.preprocessing.case import PreparedCase
 from planning.plan import Plan
 
@@ -17,15 +24,15 @@ _SINGLE_BYTES = 4
 
 @dataclass(frozen=True)
 class Keep:
-    """What is kept beside the classes: `probabilities` of all classes, `shares` of the foreground."""
+    """What is kept beside the classes: `probabilities` of all classes or regions, `shares` of the foreground."""
 
     probabilities: bool = False
     shares: bool = False
 
-    def bytes_for(self, num_classes: int, prepared: PreparedCase) -> int:
-        """Bytes that it takes for a case."""
+    def bytes_for(self, outputs: int, prepared: PreparedCase) -> int:
+        """Bytes that it takes for a case, of which a voxel has so many scores."""
         whole, cropped = math.prod(prepared.shape_before_crop), math.prod(prepared.shape_after_crop)
-        return self.probabilities * num_classes * _SINGLE_BYTES * whole + self.shares * cropped
+        return self.probabilities * outputs * _SINGLE_BYTES * whole + self.shares * cropped
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,8 @@ class Prediction:
 
     `classes` are indices (z, y, x) on the grid between crop and resampling; where all classes but the first are one
     foreground, 0 and 1. `shares` is the foreground's probability there, uint8, see `Foreground`. `probabilities` are
-    float32 (k, z, y, x) on the image's own grid in the axes of the file. The latter two are None where not asked for.
+    float32 (k, z, y, x) on the image's own grid in the axes of the file, of the regions where the plan has any. The
+    latter two are None where not asked for.
     """
 
     classes: np.ndarray
@@ -48,26 +56,34 @@ class Prediction:
 
 
 def has_one_foreground(plan: Plan) -> bool:
-    """Whether there is one thing to find: one label, or objects as levels."""
-    return len(plan.labels) == 2 or plan.instances is not None
+    """Whether there is one thing to find, not as a region: one label, or objects as levels."""
+    return not plan.regions and (len(plan.labels) == 2 or plan.instances is not None)
+
+
+def takes_threshold(plan: Plan) -> bool:
+    """Whether classes can be told by a probability alone: of the one foreground, or of each region."""
+    return bool(plan.regions) or has_one_foreground(plan)
 
 
 class CaseCollectors:
     """The collectors of one case, along `axis`, and the prediction that they add up to.
 
-    `threshold` is the foreground's, None: the class of the largest score, or of levels ½.
+    `threshold` is the foreground's, or that of every region, None: the class of the largest score, or of levels and
+    regions ½.
     """
 
     def __init__(self, plan: Plan, prepared: PreparedCase, axis: int, threshold: float | None, keep: Keep) -> None:
-        shape = prepared.shape_after_crop
-        self._labels: LargestClass | Foreground = LargestClass(len(plan.labels), shape, axis)
-        if plan.instances is not None or threshold is not None or keep.shares:
-            self._labels = Foreground(shape, axis, 0.5 if threshold is None else threshold, keep.shares)
+        shape, above = prepared.shape_after_crop, 0.5 if threshold is None else threshold
+        self._labels: LargestClass | Foreground | Painted = LargestClass(len(plan.labels), shape, axis)
+        if plan.regions:
+            self._labels = Painted(plan.regions, shape, axis, above)
+        elif plan.instances is not None or threshold is not None or keep.shares:
+            self._labels = Foreground(shape, axis, above, keep.shares)
         self.collectors: list[Collector] = [self._labels]
         self._probabilities: np.ndarray | None = None
         if keep.probabilities:
-            self._probabilities, inside = _background(len(plan.labels), prepared)
-            self.collectors.append(Probabilities(inside, axis))
+            self._probabilities, inside = _nothing(plan, prepared)
+            self.collectors.append((RegionProbabilities if plan.regions else Probabilities)(inside, axis))
 
     def prediction(self, seen_classes: torch.Tensor | None = None) -> Prediction:
         """The prediction; what guidance has not seen (k - 1, bool, None: not asked) goes to the background."""
@@ -90,15 +106,17 @@ def only_seen(labels: np.ndarray, seen_classes: torch.Tensor) -> np.ndarray:
     return labels if kept.all() else np.where(kept, np.arange(len(kept)), 0).astype(labels.dtype)[labels]
 
 
-def _background(num_classes: int, prepared: PreparedCase) -> tuple[np.ndarray, np.ndarray]:
+def _nothing(plan: Plan, prepared: PreparedCase) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (k, z, y, x) of background alone in the file's axes, and the view of what lies inside the crop.
 
+    Regions are all 0 there, the background is none of them.
     The view is in the plan's axes, so that a collector writes where the voxels belong.
     """
     order = prepared.axis_order
     shape = [prepared.shape_before_crop[axis] for axis in np.argsort(order)]
-    whole = np.zeros((num_classes, *shape), np.float32)
-    whole[0] = 1
+    whole = np.zeros((plan.outputs, *shape), np.float32)
+    if not plan.regions:
+        whole[0] = 1
     inside = whole.transpose(0, *(1 + axis for axis in order))
     crop = (slice(None), *(slice(start, stop) for start, stop in prepared.crop_box))
     return whole, inside[crop]

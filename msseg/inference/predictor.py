@@ -62,8 +62,8 @@ class Predictor:
     """A model on its device, ready for any number of images.
 
     `predict_array` is the whole way; `prepare`, `predict` and `finish` are its three parts, which may run in threads
-    of their own for different images. Only `predict` uses the networks and the device. `decision` holds thresholds for
-    a model of one foreground, None: ½, which of two classes takes the larger score.
+    of their own for different images. Only `predict` uses the networks and the device. `decision` holds the thresholds
+    of a model of one foreground, or the one of all regions; None: ½, which of two classes takes the larger score.
     """
 
     model: Model
@@ -107,7 +107,8 @@ class Predictor:
     def probabilities(self, prepared: PreparedCase, on_batch: OnBatch | None = None) -> np.ndarray:
         """Probabilities (k, z, y, x), float32, on the image's own grid; outside the crop it is all background.
 
-        The softmax of the interpolated scores, before decision and postprocessing. Raises as `segment` does.
+        The softmax of the interpolated scores, of regions the sigmoid of each, before decision and postprocessing.
+        Raises as `segment` does.
         """
         found = self.predict(prepared, on_batch, Keep(probabilities=True)).probabilities
         assert found is not None
@@ -126,7 +127,7 @@ class Predictor:
         window = make_window(
             prepared.image,
             self.model.configuration,
-            len(self.model.plan.labels),
+            self.model.plan.outputs,
             self._passes,
             mirror=self.options.mirror,
             step=self.options.step,
@@ -147,13 +148,13 @@ class Predictor:
     def score(self, prepared: PreparedCase, on_batch: OnBatch | None = None) -> torch.Tensor:
         """The mean logits (k, z, y, x) on the prepared grid, all at once; `on_batch` as in `segment`."""
         model, options = self.model, self.options.as_record()
-        num_classes = len(model.plan.labels)
         return predict_logits(
             model.networks,
             prepared.image,
             model.configuration,
-            num_classes,
+            model.plan.outputs,
             self.device,
+            regions=bool(model.plan.regions),
             sides=sides_of(model.plan, model.configuration),
             on_batch=on_batch,
             **options,
@@ -186,7 +187,8 @@ class Predictor:
 
     @cached_property
     def _passes(self) -> Passes:
-        return Passes(self.model.networks, self.options.branches, self.options.guidance)
+        regions = bool(self.model.plan.regions)
+        return Passes(self.model.networks, self.options.branches, self.options.guidance, regions)
 
     def _predicted(
         self, window: Window, prepared: PreparedCase, placement: Placement, on_batch: OnBatch | None, keep: Keep

@@ -37,6 +37,7 @@ def predict_logits(
     seed: int = 0,
     branches: str = "accurate",
     guidance: bool = True,
+    regions: bool = False,
     sides: Sides | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
@@ -48,12 +49,13 @@ def predict_logits(
     says. A 2D configuration is shown slice by slice, with neighbouring slices as channels if it has such. `branches`
     says which branches of a network answer: see `answering`. With `guidance`, a class that the networks'
     classification-guided modules see in no tile of the image is ruled out; one patch's word does not empty the others.
+    With `regions` the scores are of those, each by itself; num_classes counts them then.
     `sides` says which classes a view from the other side answers for each other.
     The networks lie on `device` and in evaluation mode; the
     result does too, unless its memory gave out. `on_batch(done, total)` counts forward passes; what it raises
     ends the prediction. ResourceError where memory gives out.
     """
-    passes = Passes(networks, branches, guidance)
+    passes = Passes(networks, branches, guidance, regions)
     window = make_window(
         image_czyx,
         configuration,
