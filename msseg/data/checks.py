@@ -18,7 +18,7 @@ from msseg.data.cases import Case
 from msseg.data.dataset import Dataset
 from msseg.data.geometry import Geometry
 from msseg.data.image import GRID_TOLERANCE_MM, check_same_grid, read_channels, read_label
-from msseg.data.labels import LabelCoding, UndeclaredValuesError
+from msseg.data.labels import IGNORED, LabelCoding, UndeclaredValuesError
 from msseg.data.mask_folders import MergedMasks, merge_masks
 from msseg.data.problems import FileError, Problem
 
@@ -29,7 +29,8 @@ _COPY_OR_TAKE_OUT = "Put the file there, or take the case out of dataset.json or
 class CaseReport:
     """What the check found in one case: problems, a digest of the image's values, voxels of the foreground.
 
-    `has_spacing` is whether the image's file tells the size of its voxels.
+    `has_spacing` is whether the image's file tells the size of its voxels, `is_annotated` whether the label says
+    anything, which one that is ignored everywhere does not.
     """
 
     name: str
@@ -38,6 +39,7 @@ class CaseReport:
     digest: str | None = None
     foreground_voxels: int | None = None
     has_spacing: bool = True
+    is_annotated: bool = True
 
     @property
     def is_usable(self) -> bool:
@@ -95,8 +97,9 @@ def check_case(case: Case, channels: int, label_map: LabelCoding, names: Sequenc
         file=str(case.image_paths[0]),
         problems=(*problems, *label_problems),
         digest=None if image is None else _digest(image),
-        foreground_voxels=None if label is None else int(np.count_nonzero(label)),
+        foreground_voxels=None if label is None else _foreground_voxels(label),
         has_spacing=read.geometry is None or read.geometry.has_spacing,
+        is_annotated=label is None or _is_annotated(label),
     )
     return CheckedCase(report, image, label, read.geometry)
 
@@ -250,10 +253,24 @@ def _check_label(
         return None, [Problem(case.name, str(path), f"label values {error.found()}", expected, remedy)]
     problems = [_grid_note(case, path, distance_mm)] if distance_mm else []
     problems += _merging_notes(case, path, merged) if merged else []
-    if not label.any():
+    if not _is_annotated(label):
+        found, remedy = (
+            "a label that is ignored everywhere",
+            "Left out, as nothing can be learned of it; annotate some.",
+        )
+        problems.append(Problem(case.name, str(path), found, "some annotated voxels", remedy, "note"))
+    elif label.max(initial=0) <= 0:
         remedy = "Kept as a case without foreground; check that it is meant."
         problems.append(Problem(case.name, str(path), "an empty label", "some foreground", remedy, "note"))
     return label, problems
+
+
+def _foreground_voxels(label: np.ndarray) -> int:
+    return int(np.count_nonzero(label if label.dtype.kind == "u" else label > 0))
+
+
+def _is_annotated(label: np.ndarray) -> bool:
+    return label.dtype.kind == "u" or bool(label.max(initial=IGNORED) > IGNORED)
 
 
 def _merging_notes(case: Case, path: Path, merged: MergedMasks) -> list[Problem]:

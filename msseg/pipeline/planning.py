@@ -88,8 +88,11 @@ class PlanningReport:
             return _check_summary(self.task, self.examination, self.skipped)
         lines = [f"{self.task.preprocessed}: {len(done.prepared)} cases preprocessed, {len(done.kept)} kept."]
         lines += [f"failed: {name}: {reason}" for name, reason in done.failed.items()]
-        if self.skipped:
-            lines.append(f"left out as broken: {', '.join(self.skipped)}")
+        unannotated = self.examination.unannotated
+        if broken := [name for name in self.skipped if name not in unannotated]:
+            lines.append(f"left out as broken: {', '.join(broken)}")
+        if unannotated:
+            lines.append(f"left out, as nothing in them is annotated: {', '.join(unannotated)}")
         return "\n".join(lines)
 
 
@@ -140,7 +143,7 @@ def _stages(
     decoded: Decoded | None,
 ) -> PlanningReport:
     examination = _examine(place, dataset, workers, executor, quiet, decoded)
-    skipped = examination.broken if options.skip_broken else ()
+    skipped = (*(examination.broken if options.skip_broken else ()), *examination.unannotated)
     _record_check(place, examination, skipped)
     if options.check_only:
         return PlanningReport(place, examination, skipped)
@@ -212,6 +215,7 @@ def _refuse_other_dataset(plan: Plan, dataset: Dataset, place: Task) -> None:
     pairs = {
         "channels": (named, list(dataset.channels)),
         "labels": (list(plan.labels.items()), list(dataset.class_names.items())),  # their order numbers the classes
+        "ignore": (plan.ignore, dataset.ignore),
     }
     for what, (found, expected) in pairs.items():
         if found != expected:

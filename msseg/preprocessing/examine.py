@@ -52,6 +52,11 @@ class Examination:
         known = {case.report.name for case in self.cases}
         return tuple(sorted({p.case for p in self.problems if p.severity == "error" and p.case in known}))
 
+    @property
+    def unannotated(self) -> tuple[str, ...]:
+        """The names of the training cases whose labels are ignored everywhere."""
+        return tuple(case.report.name for case in self.cases if not case.report.is_annotated)
+
 
 def examine_dataset(
     dataset: Dataset,
@@ -104,6 +109,7 @@ def fingerprint_of(dataset: Dataset, examination: Examination, skip: Collection[
     )
     instances = InstancePlan(*dataset.object_label) if dataset.instances else None
     fingerprint = replace(fingerprint, instances=instances, has_spacing=has_spacing, label_pairs=dataset.label_pairs)
+    fingerprint = replace(fingerprint, ignore=dataset.ignore)
     return _with_lateral_axes(fingerprint, dataset)
 
 
@@ -173,7 +179,7 @@ def case_paths(case: Case) -> tuple[Path, ...]:
 def coding_key(label_map: LabelCoding) -> list[Any]:
     """What tells one way of coding labels as classes from another, as a JSON value."""
     if isinstance(label_map, LabelMap):
-        return list(label_map.values)
+        return [*label_map.values, *([] if label_map.ignore is None else [["ignore", label_map.ignore]])]
     from msseg.instances import coding
 
     return [type(label_map).__name__, coding.BORDER_PX, coding.CORE_DEPTH, list(label_map.values)]

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from msseg.data.labels import ANNOTATED
+
 _SEED = 1234
 _MOST_VOXELS = 10_000
 _LEAST_SHARE = 0.01  # of a class's voxels, so that a large organ is not sampled too thinly
@@ -24,16 +26,19 @@ def class_voxels(label: np.ndarray) -> np.ndarray:
 def sample_locations(label: np.ndarray) -> dict[int, np.ndarray]:
     """Per foreground class present, voxel indices (n, d) int32 in C order.
 
-    At most 10 000 a class or 1 % of it, whichever is more, drawn without replacement with a fixed seed. Takes
-    two passes over the volume whatever the number of classes, and memory for a slab of it.
+    Where voxels are ignored (-1), also under `ANNOTATED` of those that are not, whatever their class. At most 10 000 a
+    class or 1 % of it, whichever is more, drawn without replacement with a fixed seed. Takes two passes over the volume
+    whatever the number of classes, and memory for a slab of it.
     """
     rng = np.random.default_rng(_SEED)
     counts = class_voxels(label)
-    ranks = {index: _drawn_ranks(int(count), rng) for index, count in enumerate(counts) if index > 0 and count > 0}
+    known = int(counts.sum())
+    counts[ANNOTATED] = known if known < label.size else 0
+    ranks = {index: _drawn_ranks(int(count), rng) for index, count in enumerate(counts) if count > 0}
     found: dict[int, list[np.ndarray]] = {index: [] for index in ranks}
     seen = np.zeros(len(counts), np.int64)
     for start, slab in slabs(label):
-        for index, flat in _flat_indices_per_class(slab):
+        for index, flat in _flat_indices_per_class(slab, ANNOTATED in ranks):
             drawn = ranks[index]
             low, high = np.searchsorted(drawn, (seen[index], seen[index] + len(flat)))
             found[index].append(flat[drawn[low:high] - seen[index]] + start)
@@ -49,8 +54,10 @@ def _drawn_ranks(count: int, rng: np.random.Generator) -> np.ndarray:
     return np.sort(rng.choice(count, wanted, replace=False))
 
 
-def _flat_indices_per_class(slab: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _flat_indices_per_class(slab: np.ndarray, with_annotated: bool) -> Iterator[tuple[int, np.ndarray]]:
     values = slab.reshape(-1)
+    if with_annotated:
+        yield ANNOTATED, np.flatnonzero(values >= 0)
     foreground = np.flatnonzero(values > 0)
     classes = values[foreground]
     order = np.argsort(classes, kind="stable")

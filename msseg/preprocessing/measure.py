@@ -32,6 +32,7 @@ def measure_case(
 ) -> MeasuredCase:
     """The measurements of a case whose label holds class indices; everything but the shape is of the nonzero box.
 
+    What the label ignores (-1) is neither foreground nor background.
     Memory beyond the input is one 32-bit volume of the box that holds the foreground.
     """
     box = nonzero_box(image_czyx)
@@ -72,11 +73,11 @@ def foreground_contrast(image_czyx: np.ndarray, label: np.ndarray) -> float | No
 
     None where one of the two is missing.
     """
-    inside = label > 0
-    if inside.all() or not inside.any():
+    inside, outside = label > 0, label == 0
+    if not outside.any() or not inside.any():
         return None
     steps = [
-        (channel[inside].mean(dtype=np.float64) - channel[~inside].mean(dtype=np.float64))
+        (channel[inside].mean(dtype=np.float64) - channel[outside].mean(dtype=np.float64))
         / max(float(channel.std(dtype=np.float64)), _SMALLEST_DEVIATION)
         for channel in image_czyx
     ]
@@ -88,7 +89,7 @@ def object_sizes(label: np.ndarray, num_classes: int) -> list[np.ndarray]:
     box = _foreground_box(label)
     if box is None:
         return [np.zeros(0, np.int64) for _ in range(1, num_classes)]
-    cropped = np.ascontiguousarray(label[box])
+    cropped = np.ascontiguousarray(label[box] if label.dtype.kind == "u" else np.maximum(label[box], 0))
     components, count = cc3d.connected_components(cropped, connectivity=_NEIGHBOURS, return_N=True)
     sizes, classes = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
     for part, part_classes in zip(slabs(components), slabs(cropped), strict=True):
@@ -103,4 +104,4 @@ def object_sizes(label: np.ndarray, num_classes: int) -> list[np.ndarray]:
 def _foreground_box(label: np.ndarray) -> tuple[slice, ...] | None:
     if len(class_voxels(label)) < 2:
         return None
-    return nonzero_box(label[None])
+    return nonzero_box(label[None] if label.dtype.kind == "u" else label[None] > 0)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from msseg.data.labels import ANNOTATED
+
 PADDING_IMAGE = 0.0
 PADDING_LABEL = -1
 
@@ -46,7 +48,13 @@ def foreground_lower(
     present = sorted(label for label, voxels in locations.items() if label > 0 and len(voxels))
     if not present:
         return None
-    voxels = locations[present[int(generator.integers(len(present)))]]
+    return _around_one(generator, shape, patch_size, locations[present[int(generator.integers(len(present)))]])
+
+
+def _around_one(
+    generator: np.random.Generator, shape: Sequence[int], patch_size: Sequence[int], voxels: np.ndarray
+) -> tuple[int, ...]:
+    """Lower corner of a patch centred, as far as the image reaches, on one of `voxels` (n, d)."""
     voxel = voxels[int(generator.integers(len(voxels)))]
     return tuple(
         _inside(int(place) - patch // 2, length, patch)
@@ -68,8 +76,13 @@ def choose_lower(
     locations: Mapping[int, np.ndarray],
     foreground: bool,
 ) -> tuple[int, ...]:
-    """Lower corner of the next patch: on a foreground voxel if `foreground` and there is one, else anywhere."""
+    """Lower corner of the next patch: on a foreground voxel if `foreground` and there is one, else anywhere.
+
+    Anywhere in an image of which a part is ignored is on any voxel that is not: elsewhere there may be nothing to learn.
+    """
     lower = foreground_lower(generator, shape, patch_size, locations) if foreground else None
+    if lower is None and ANNOTATED in locations:
+        return _around_one(generator, shape, patch_size, locations[ANNOTATED])
     return random_lower(generator, shape, patch_size) if lower is None else lower
 
 

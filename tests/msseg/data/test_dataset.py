@@ -242,7 +242,6 @@ def test_labels_with_gaps_are_sorted_by_value_background_first(decathlon, declar
     ("entries", "message"),
     [
         ({"labels": {"background": 0, "whole": [1, 2]}}, "regions without regions_class_order"),
-        ({"labels": {"background": 0, "a": 1, "ignore": 2}}, "an ignore label"),
         ({"labels": {"a": 1, "b": 2}}, "background 0"),
         ({"labels": {"background": 0}}, "at least one other"),
         ({"labels": {"background": 0, "a": 1, "b": 1}}, "value twice"),
