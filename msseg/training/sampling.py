@@ -78,7 +78,7 @@ def choose_lower(
 ) -> tuple[int, ...]:
     """Lower corner of the next patch: on a foreground voxel if `foreground` and there is one, else anywhere.
 
-    Anywhere in an image of which a part is ignored is on any voxel that is not: elsewhere there may be nothing to learn.
+    Where a part of the image is ignored, anywhere is on any voxel that is not: elsewhere nothing may be known.
     """
     lower = foreground_lower(generator, shape, patch_size, locations) if foreground else None
     if lower is None and ANNOTATED in locations:

@@ -7,10 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from msseg.data.checks import check_case
 from msseg.data.dataset import read_dataset
 from msseg.data.ignored import without_ignored
-from msseg.data.image import write_label
 from msseg.data.labels import LabelMap, UndeclaredValuesError
 from msseg.errors import DatasetError
 
