@@ -31,8 +31,11 @@ from planning.json_fields import (
     sequence,
     text,
 )
+from planning.regions import Region, read_regions, validate_regions
 
 FINGERPRINT_VERSION = 1
+# What is not written where it says nothing: fingerprints without these stay what they were, to the byte.
+_RARE: dict[str, Any] = {"ignore": None, "regions": []}
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Fingerprint:
     Where some image tells no size of its voxels, `has_spacing` is False and every one of them counts as 1 x 1 x 1.
     `label_pairs` are those that the data set declares, None where it says nothing; `lateral_axes` the axes along which
     its images run from side to side, read where labels have sides: one where all agree, none where it is not known.
+    `ignore` is the files' value of voxels that nobody annotated, which are in no count; None where all are annotated.
+    With `regions` networks learn those, not the labels.
     """
 
     dataset_name: str
@@ -86,6 +91,8 @@ class Fingerprint:
     has_spacing: bool = True
     label_pairs: tuple[tuple[str, str], ...] | None = None
     lateral_axes: tuple[int, ...] = ()
+    ignore: int | None = None
+    regions: tuple[Region, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,8 +196,9 @@ def class_volumes_mm3(fingerprint: Fingerprint) -> tuple[float, ...] | None:
 
 
 def fingerprint_to_json(fingerprint: Fingerprint) -> dict[str, Any]:
-    """The fingerprint as a JSON object with its version."""
-    return {"version": FINGERPRINT_VERSION, **as_json(fingerprint)}
+    """The fingerprint as a JSON object with its version; without an ignore label or regions it has no such fields."""
+    written = {"version": FINGERPRINT_VERSION, **as_json(fingerprint)}
+    return {name: value for name, value in written.items() if name not in _RARE or value != _RARE[name]}
 
 
 def fingerprint_from_json(value: Any, source: str) -> Fingerprint:
@@ -252,6 +260,8 @@ _read_fingerprint = record(
         "has_spacing": flag,
         "label_pairs": optional(sequence(sequence(text))),
         "lateral_axes": sequence(one_of(0, 1, 2)),
+        "ignore": optional(integer),
+        "regions": read_regions,
     },
 )
 
@@ -308,6 +318,7 @@ def _check(fingerprint: Fingerprint, source: str) -> None:
         raise refuse(f"{source}: intensities", found, f"one entry for each of {len(fingerprint.channels)} channels")
     if len(fingerprint.labels) < 2 or len(set(fingerprint.labels.values())) != len(fingerprint.labels):
         raise refuse(f"{source}: labels", fingerprint.labels, "background and at least one class, with distinct values")
+    validate_regions(fingerprint.regions, len(fingerprint.labels), f"{source}: regions")
     for index, case in enumerate(fingerprint.cases):
         for name in ("shape", "spacing_mm", "cropped_shape"):
             if len(getattr(case, name)) != 3:

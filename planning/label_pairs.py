@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from planning.errors import PlanError
 from planning.fingerprint import Fingerprint
 from planning.plan import Configuration, Plan, Reason
+from planning.regions import swapped_regions
 
 COLUMNS = 2  # the last axis of a file's array (z, y, x)
 _AXES = (0, 1, 2)
@@ -21,10 +22,19 @@ Pairs = tuple[tuple[int, int], ...]
 
 
 class Sides(NamedTuple):
-    """What a mirror along `axis` of a patch changes: class c becomes `classes[c]`, which becomes c."""
+    """What a mirror along `axis` of a patch changes: class c becomes `classes[c]`, which becomes c.
+
+    Likewise region r becomes `regions[r]`, where regions are scored.
+    """
 
     axis: int
     classes: tuple[int, ...]
+    regions: tuple[int, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Which of a network's scores each becomes: of the regions, where there are any, else of the classes."""
+        return self.regions or self.classes
 
 
 class PairDecision(NamedTuple):
@@ -36,7 +46,14 @@ class PairDecision(NamedTuple):
     reasons: tuple[Reason, ...]
 
 
-def named_pairs(labels: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
+def pair_names(fingerprint: Fingerprint) -> tuple[tuple[str, str], ...]:
+    """The (left, right) names of labels and regions: those that the data set declares, else those that names tell."""
+    if fingerprint.label_pairs is not None:
+        return fingerprint.label_pairs
+    return named_pairs(_members(fingerprint))
+
+
+def named_pairs(labels: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """The (left, right) names that differ in the word for the side alone, in the order of the labels.
 
     A name may say left and right, l and r, or lh and rh, once, as a word of its own or one that a capital begins.
@@ -46,13 +63,14 @@ def named_pairs(labels: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
 
 def decide_pairs(fingerprint: Fingerprint) -> PairDecision:
     """The pairs, declared or by name, and whether mirrors can swap them; PlanError for a pair that is none."""
-    declared = fingerprint.label_pairs
-    names = named_pairs(fingerprint.labels) if declared is None else declared
-    pairs = _indices(fingerprint.labels, names)
+    names = pair_names(fingerprint)
     axes = fingerprint.lateral_axes
     known = axes[0] if len(axes) == 1 else None
-    if not pairs:
+    if not names:
         return PairDecision((), None, (), _none_taken(fingerprint))
+    pairs = _class_pairs(fingerprint, names)
+    if pairs is None:
+        return PairDecision((), None, axes or _AXES, (_unswappable(fingerprint, names, axes or _AXES),))
     unmirrored = () if known is not None else axes or _AXES
     reasons = (_pairs_reason(fingerprint, names), _axis_reason(axes))
     return PairDecision(pairs, known, unmirrored, reasons)
@@ -77,10 +95,10 @@ def sides_of(plan: Plan, configuration: Configuration) -> Sides | None:
     classes = list(range(len(plan.labels)))
     for left, right in plan.label_pairs:
         classes[left], classes[right] = right, left
-    return Sides(axis, tuple(classes))
+    return Sides(axis, tuple(classes), swapped_regions(plan.regions, classes) or ())
 
 
-def _candidates(labels: Mapping[str, int]) -> list[tuple[str, str]]:
+def _candidates(labels: Iterable[str]) -> list[tuple[str, str]]:
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for name in labels:
         words = _words(name)
@@ -103,19 +121,44 @@ def _are_unlike(name: str) -> bool:
     return is_of_heart or not _UNLIKE.isdisjoint(words)
 
 
-def _indices(labels: Mapping[str, int], names: Sequence[Sequence[str]]) -> Pairs:
-    order = list(labels)
-    pairs = []
+def _members(fingerprint: Fingerprint) -> dict[str, tuple[int, ...]]:
+    """The classes of every label of the foreground and of every region, by name."""
+    labels = {name: (index,) for index, name in enumerate(fingerprint.labels) if index}
+    return labels | {region.name: region.classes for region in fingerprint.regions}
+
+
+def _class_pairs(fingerprint: Fingerprint, names: Sequence[Sequence[str]]) -> Pairs | None:
+    """Pairs of classes whose exchange swaps the members of every named pair; None where that makes other regions."""
+    members = _members(fingerprint)
     for pair in names:
-        if len(pair) != 2 or any(name not in order[1:] for name in pair):
-            raise PlanError(f"label_pairs: found {list(pair)}, expected two of {', '.join(order[1:])}.")
-        pairs.append((order.index(pair[0]), order.index(pair[1])))
-    return tuple(pairs)
+        if len(pair) != 2 or any(name not in members for name in pair):
+            raise PlanError(f"label_pairs: found {list(pair)}, expected two of {', '.join(members)}.")
+    partner: dict[int, int] = {}
+    pairs: list[tuple[int, int]] = []
+    for one, other in sorted(names, key=lambda pair: len(members[pair[0]])):  # of single classes first
+        left, right = ([c for c in members[name] if c not in partner] for name in (one, other))
+        alone = [[c for c in mine if c not in theirs] for mine, theirs in ((left, right), (right, left))]
+        for pair in zip(*alone, strict=False):
+            pairs.append(pair)
+            partner.update({pair[0]: pair[1], pair[1]: pair[0]})
+    classes = [partner.get(index, index) for index in range(len(fingerprint.labels))]
+    swapped = all(sorted(classes[c] for c in members[one]) == list(members[other]) for one, other in names)
+    return tuple(pairs) if swapped and swapped_regions(fingerprint.regions, classes) is not None else None
+
+
+def _unswappable(fingerprint: Fingerprint, names: Sequence[Sequence[str]], left_out: Sequence[int]) -> Reason:
+    """Why nothing is mirrored from side to side; PlanError for pairs that dataset.json declares."""
+    shown = ", ".join(f"{left} and {right}" for left, right in names)
+    because = f"to swap {shown}, single labels would change places so that some region became what is none"
+    if fingerprint.label_pairs is not None:
+        raise PlanError(f"label_pairs: {because}. Expected regions that mirror each other; name fewer pairs, or none.")
+    axes = ", ".join(map(str, left_out))
+    return Reason("label_pairs", f"no mirroring along the file axes {axes}", because, _SOURCE)
 
 
 def _none_taken(fingerprint: Fingerprint) -> tuple[Reason, ...]:
     """Why names that look like pairs are none; nothing where no names do."""
-    candidates = _candidates(fingerprint.labels)
+    candidates = _candidates(_members(fingerprint))
     if not candidates:
         return ()
     because = "dataset.json declares so" if fingerprint.label_pairs is not None else _unlike_words(candidates)
@@ -128,7 +171,7 @@ def _pairs_reason(fingerprint: Fingerprint, names: Sequence[Sequence[str]]) -> R
     if fingerprint.label_pairs is not None:
         return Reason("label_pairs", decision, "dataset.json declares these pairs", "the user")
     because = "their names differ in the side alone, and a mirrored left is a right"
-    unlike = [pair for pair in _candidates(fingerprint.labels) if pair not in names]
+    unlike = [pair for pair in _candidates(_members(fingerprint)) if pair not in names]
     return Reason("label_pairs", decision, "; ".join([because, *([_unlike_words(unlike)] if unlike else [])]), _SOURCE)
 
 

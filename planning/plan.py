@@ -32,7 +32,7 @@ from planning.json_fields import (
 )
 from planning.network_row import NetworkRow
 from planning.networks import NETWORKS, network_row
-from planning.regions import Region, read_regions, validate_regions
+from planning.regions import Region, read_regions, swapped_regions, validate_regions
 from planning.rules import LABEL_ORDERS, NORMALISATION_SCHEMES, SPLINE_ORDERS
 from planning.topology import axis_factors
 
@@ -128,8 +128,8 @@ class Plan:
 
     Without `has_spacing` spacings count in pixels: 1 in every image, whatever its file says. `label_pairs` are classes
     that a mirror along `lateral_axis` swaps, the file axis (z, y, x) from side to side; None where it is not known.
-    With `regions` a network scores those, not the labels. `ignore` is the value in label files of what nobody annotated,
-    which is never predicted; None where all is annotated.
+    With `regions` a network scores those, not the labels. `ignore` is the value in label files of what nobody
+    annotated, which is never predicted; None where all is annotated.
     """
 
     dataset_name: str
@@ -278,14 +278,34 @@ def validate_plan(plan: Plan, source: str) -> None:
         raise refuse(f"{source}: plan.ignore", plan.ignore, "a value that no label has, or null with instances")
     _validate_pairs(plan.label_pairs, len(plan.labels), f"{source}: plan.label_pairs")
     validate_regions(plan.regions, len(plan.labels), f"{source}: plan.regions")
-    if plan.regions and plan.instances is not None:
-        raise refuse(f"{source}: plan.regions", [region.name for region in plan.regions], "none: objects are numbered")
+    if plan.regions:
+        _validate_scored_regions(plan, source)
     if plan.default_configuration not in plan.configurations:
         known = "one of " + ", ".join(plan.configurations)
         raise refuse(f"{source}: plan.default_configuration", plan.default_configuration, known)
     for name, configuration in plan.configurations.items():
         _validate_configuration(configuration, name, f"{source}: plan.configurations.{name}")
         _validate_previous(configuration, plan, f"{source}: plan.configurations.{name}")
+
+
+def _validate_scored_regions(plan: Plan, source: str) -> None:
+    """Raise PlanError where regions meet what takes classes to exclude each other, or have no mirror image."""
+    names = [region.name for region in plan.regions]
+    if plan.instances is not None:
+        raise refuse(f"{source}: plan.regions", names, "none: objects are numbered")
+    classes = list(range(len(plan.labels)))
+    for left, right in plan.label_pairs:
+        classes[left], classes[right] = right, left
+    if swapped_regions(plan.regions, classes) is None:
+        found = [list(pair) for pair in plan.label_pairs]
+        raise refuse(f"{source}: plan.label_pairs", found, f"pairs that make each of {', '.join(names)} a region again")
+    for name, configuration in plan.configurations.items():
+        for option in ("guidance", "points"):
+            found_part = getattr(configuration.row, option)
+            if found_part != "none":
+                place = f"{source}: plan.configurations.{name}: {option} of network {configuration.network}"
+                wanted = f"'none' with regions, which overlap; use --network-option {option}=none, or another network"
+                raise refuse(place, found_part, wanted)
 
 
 def _validate_pairs(pairs: Sequence[Sequence[int]], num_classes: int, place: str) -> None:

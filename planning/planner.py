@@ -64,12 +64,13 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
     decided = [_configuration(name, target, budget, features, fingerprint, mirrored) for name in names]
     channels = plan_channels(fingerprint.channels, fingerprint.intensities, fingerprint.relative_size_after_crop)
     volumes = class_volumes_mm3(fingerprint)
-    weights = uniform_weights(target.num_classes) if volumes is None else class_weights(volumes)
+    weights = uniform_weights(len(fingerprint.labels)) if volumes is None else class_weights(volumes)
     why = [
         reasons.axes(order, target, planar),
         reasons.spacing(fingerprint, order, target),
         *(reasons.channel(index, channel, fingerprint) for index, channel in enumerate(channels)),
         reasons.class_weights(weights, volumes),
+        *reasons.regions(fingerprint),
         *sides.reasons,
         default,
         *(reason for _, configuration_reasons in decided for reason in configuration_reasons),
@@ -88,6 +89,7 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
         has_spacing=fingerprint.has_spacing,
         label_pairs=sides.pairs,
         lateral_axis=sides.lateral_axis,
+        regions=fingerprint.regions,
     )
     validate_plan(plan, "planner")
     return plan
@@ -149,7 +151,7 @@ def _target(fingerprint: Fingerprint) -> tuple[tuple[int, ...], Target]:
         spacing_mm=reorder(spacing, order),
         median_shape=reorder(median, order),
         dataset_voxels=math.prod(reorder(median, order)) * len(fingerprint.cases),
-        num_classes=len(fingerprint.labels),
+        num_classes=len(fingerprint.regions) or len(fingerprint.labels),
     )
     return order, target
 

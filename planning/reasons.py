@@ -91,6 +91,22 @@ def channel(index: int, plan: ChannelPlan, fingerprint: Fingerprint) -> Reason:
     return Reason(f"channels[{index}].normalisation", f"{plan.name}: {decision}", because, source)
 
 
+def regions(fingerprint: Fingerprint) -> list[Reason]:
+    """What a network scores where the data set has regions, and how that becomes labels; nothing where it has none."""
+    if not fingerprint.regions:
+        return []
+    values = list(fingerprint.labels.values())
+    shown = "; ".join(
+        f"{region.name} ({', '.join(str(values[index]) for index in region.classes)}) paints {values[region.painted]}"
+        for region in fingerprint.regions
+    )
+    because = (
+        "dataset.json declares them (regions_class_order): the network scores each by itself, with a sigmoid, and "
+        "learns by cross entropy and Dice of the regions without class weights; labels are painted in this order"
+    )
+    return [Reason("regions", shown, because, "the user")]
+
+
 def class_weights(weights: Sequence[float], volumes_mm3: Sequence[float] | None) -> Reason:
     """Why the classes weigh what they weigh in the losses."""
     decision = ", ".join(f"{weight:.3g}" for weight in weights)

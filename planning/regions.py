@@ -37,6 +37,14 @@ def validate_regions(regions: Sequence[Region], num_classes: int, place: str) ->
                 raise refuse(f"{place}[{index}]", region.name, f"another name and other classes than {earlier.name}")
 
 
+def swapped_regions(regions: Sequence[Region], classes: Sequence[int]) -> tuple[int, ...] | None:
+    """The region that each becomes where class c becomes `classes[c]`; None where one becomes what is no region."""
+    places = {region.classes: place for place, region in enumerate(regions)}
+    found = [places.get(tuple(sorted(classes[index] for index in region.classes))) for region in regions]
+    known = tuple(place for place in found if place is not None)
+    return known if len(known) == len(found) else None
+
+
 def measured_labels(labels: Mapping[str, int], regions: Sequence[Region]) -> dict[str, int | tuple[int, ...]]:
     """What is measured of label files, names to values: every region with its values, else every foreground label."""
     values = list(labels.values())

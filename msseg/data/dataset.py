@@ -127,7 +127,7 @@ def read_dataset(folder: Path, cache: Path | None = None) -> Dataset:
     if regions is not None:
         notes = (*notes, *painting_notes(source, regions))
         dataset = replace(dataset, regions=regions.values, painted=regions.painted)
-    pairs = declared_pairs(source, description.get("label_pairs"), labels)
+    pairs = declared_pairs(source, description.get("label_pairs"), [*labels, *dataset.regions])
     return replace(dataset, notes=notes, label_pairs=pairs, ignore=ignore)
 
 

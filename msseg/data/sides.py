@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ _EXAMPLE = '[["left kidney", "right kidney"]], or [] for none'
 NamePairs = tuple[tuple[str, str], ...]
 
 
-def declared_pairs(source: Path, value: Any, labels: Mapping[str, int]) -> NamePairs | None:
-    """The `label_pairs` of a dataset.json, None where it has none; DatasetError unless they are pairs of its labels."""
+def declared_pairs(source: Path, value: Any, labels: Iterable[str]) -> NamePairs | None:
+    """The `label_pairs` of a dataset.json, None where it has none; DatasetError unless they are pairs of its labels.
+
+    `labels` are the names that may be paired, the background first.
+    """
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):

@@ -215,6 +215,7 @@ def _refuse_other_dataset(plan: Plan, dataset: Dataset, place: Task) -> None:
     pairs = {
         "channels": (named, list(dataset.channels)),
         "labels": (list(plan.labels.items()), list(dataset.class_names.items())),  # their order numbers the classes
+        "regions": (as_json(plan.regions), as_json(dataset.planned_regions)),
         "ignore": (plan.ignore, dataset.ignore),
     }
     for what, (found, expected) in pairs.items():

@@ -23,7 +23,7 @@ from msseg.preprocessing.measure import MeasuredCase, measure_case
 from planning.fingerprint import CaseFingerprint, Fingerprint, IntensitySketch, summarise
 from planning.instances import InstancePlan
 from planning.json_fields import as_json
-from planning.label_pairs import named_pairs
+from planning.label_pairs import pair_names
 
 EXAMINATION_VERSION = 2
 
@@ -109,14 +109,13 @@ def fingerprint_of(dataset: Dataset, examination: Examination, skip: Collection[
     )
     instances = InstancePlan(*dataset.object_label) if dataset.instances else None
     fingerprint = replace(fingerprint, instances=instances, has_spacing=has_spacing, label_pairs=dataset.label_pairs)
-    fingerprint = replace(fingerprint, ignore=dataset.ignore)
+    fingerprint = replace(fingerprint, ignore=dataset.ignore, regions=dataset.planned_regions)
     return _with_lateral_axes(fingerprint, dataset)
 
 
 def _with_lateral_axes(fingerprint: Fingerprint, dataset: Dataset) -> Fingerprint:
     """With what the headers tell of left and right, which nobody asks for where no labels have sides."""
-    pairs = named_pairs(fingerprint.labels) if fingerprint.label_pairs is None else fingerprint.label_pairs
-    if not pairs:
+    if not pair_names(fingerprint):
         return fingerprint
     names = {case.name for case in fingerprint.cases}
     paths = [case.image_paths[0] for case in dataset.training if case.name in names]
