@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from msseg.losses.probabilities import one_versus_rest
+from msseg.losses.whole_batch import whole_batch
 
 IGNORED = -1
 _SMALLEST_ERROR = 1e-12
@@ -22,7 +23,8 @@ def cross_entropy(
     `class_weights` (k,) or None for equal ones.
     """
     total = F.nll_loss(log_probabilities, target, class_weights, ignore_index=IGNORED, reduction="sum")
-    return total / _weight_of(target, class_weights).clamp(min=torch.finfo(total.dtype).tiny)
+    total, weight = whole_batch(total, _weight_of(target, class_weights))
+    return total / weight.clamp(min=torch.finfo(total.dtype).tiny)
 
 
 def _weight_of(target: torch.Tensor, class_weights: torch.Tensor | None) -> torch.Tensor:
@@ -40,7 +42,8 @@ def cross_entropy_per_voxel(log_probabilities: torch.Tensor, target: torch.Tenso
 def labelled_mean(values: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """The mean of `values` (b, *spatial) over the voxels with a label, a scalar; 0 where none has one."""
     known = target >= 0
-    return (values * known).sum() / known.sum().clamp(min=1)
+    total, count = whole_batch((values * known).sum(), known.sum())
+    return total / count.clamp(min=1)
 
 
 def binary_cross_entropy(log_probabilities: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from msseg.losses.whole_batch import batch_mean
+
 _LAST = -1.0  # below every error that counts, so that the ignored come last in order and are cut off
 
 
@@ -16,7 +18,7 @@ def lovasz_loss(log_probabilities: torch.Tensor, target: torch.Tensor) -> torch.
     `log_probabilities` (b, k, *spatial), `target` (b, *spatial) int64, -1 = ignore.
     """
     extension = lovasz_hinge if log_probabilities.shape[1] == 2 else lovasz_softmax
-    return extension(log_probabilities.flatten(2), target.flatten(1)).mean()
+    return batch_mean(extension(log_probabilities.flatten(2), target.flatten(1)))
 
 
 def lovasz_hinge(log_probabilities: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from msseg.losses.whole_batch import batch_mean, whole_batch
+
 _SMOOTH = 1e-5
 _ROOT_OFFSET = 1e-6
 
@@ -31,6 +33,8 @@ def class_sums(log_probabilities: torch.Tensor, target: torch.Tensor, power: int
     planes = log_probabilities.exp().unbind(1)
     each = [_one_class(planes[c], target == c, known, power, axes) for c in classes]
     intersection, predicted, reference = (torch.stack(sums, dim=-1) for sums in zip(*each, strict=True))
+    if batch:
+        intersection, predicted, reference = whole_batch(intersection, predicted, reference)
     shape = (1 if batch else target.shape[0], len(classes))
     return ClassSums(intersection.view(shape), predicted.view(shape), reference.view(shape))
 
@@ -55,7 +59,8 @@ def exponential_logarithmic_dice(sums: ClassSums, class_weights: torch.Tensor, g
     distance = (denominator.log() - numerator.log()).clamp(min=0)
     weights = class_weights[1:] * (sums.reference[:, 1:] > 0)
     terms = (distance + _ROOT_OFFSET) ** gamma
-    return (weights * terms).sum() / weights.sum().clamp(min=torch.finfo(terms.dtype).tiny)
+    total, weight = whole_batch((weights * terms).sum(), weights.sum())
+    return total / weight.clamp(min=torch.finfo(terms.dtype).tiny)
 
 
 def class_dice(sums: ClassSums, smooth: float) -> torch.Tensor:
@@ -65,7 +70,7 @@ def class_dice(sums: ClassSums, smooth: float) -> torch.Tensor:
 
 def soft_dice(sums: ClassSums, smooth: float) -> torch.Tensor:
     """`class_dice` averaged over the foreground classes (and samples), a scalar."""
-    return class_dice(sums, smooth)[:, 1:].mean()
+    return batch_mean(class_dice(sums, smooth)[:, 1:])
 
 
 def negative_soft_dice(sums: ClassSums) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from msseg.losses.cross_entropy import cross_entropy
+from msseg.losses.whole_batch import whole_batch
 from msseg.networks.outputs import PointLogits
 from msseg.networks.points import nearest_cells
 
@@ -33,4 +34,5 @@ def point_loss(points: PointLogits, target: torch.Tensor) -> torch.Tensor:
 def _binary_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     known = labels >= 0
     entropy = F.softplus(torch.where(labels > 0, -logits, logits))
-    return (entropy * known).sum() / known.sum().clamp(min=1)
+    total, count = whole_batch((entropy * known).sum(), known.sum())
+    return total / count.clamp(min=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from msseg.losses.whole_batch import whole_batch
+
 
 def presence_loss(presence: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean binary cross entropy of the classes' presence, a float32 scalar, finite.
@@ -17,7 +19,8 @@ def presence_loss(presence: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     answers, counts = presence_targets(target, presence.shape[1])
     with torch.autocast(presence.device.type, enabled=False):
         loss = F.cross_entropy(presence.float().flatten(0, 1), answers.flatten().long(), reduction="none")
-        return (loss * counts.flatten()).sum() / counts.sum().clamp(min=1)
+        total, count = whole_batch((loss * counts.flatten()).sum(), counts.sum())
+        return total / count.clamp(min=1)
 
 
 def presence_targets(target: torch.Tensor, num_foreground: int) -> tuple[torch.Tensor, torch.Tensor]:

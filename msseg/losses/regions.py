@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from msseg.losses.overlap import ClassSums, class_dice
+from msseg.losses.whole_batch import batch_mean, whole_batch
 from planning.errors import PlanError
 
 _SMOOTH = 1e-5
@@ -37,10 +38,12 @@ def region_dice_bce_loss(logits: torch.Tensor, target: torch.Tensor, batch: bool
     here, known = target > 0, target >= 0
     dice = class_dice(_sums(logits, here, known, batch), _SMOOTH)
     entropy = F.softplus(torch.where(here, -logits, logits))
-    return (entropy * known).sum() / known.sum().clamp(min=1) - dice.mean()
+    total, count = whole_batch((entropy * known).sum(), known.sum())
+    return total / count.clamp(min=1) - batch_mean(dice)
 
 
 def _sums(logits: torch.Tensor, here: torch.Tensor, known: torch.Tensor, batch: bool) -> ClassSums:
     axes = (*((0,) if batch else ()), *range(2, logits.ndim))
     p = logits.sigmoid()
-    return ClassSums((p * here).sum(axes), (p * known).sum(axes), here.sum(axes).to(p.dtype))
+    sums = (p * here).sum(axes), (p * known).sum(axes), here.sum(axes).to(p.dtype)
+    return ClassSums(*(whole_batch(*sums) if batch else sums))
