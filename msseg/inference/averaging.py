@@ -13,6 +13,7 @@ from msseg.data.image import GRID_TOLERANCE_MM
 from msseg.errors import DatasetError
 from msseg.inference.probability_files import StoredProbabilities, read_stored
 from planning.instances import InstancePlan
+from planning.regions import Region
 
 # Values of the mean that are held at a time where not all of it is asked for.
 _SLAB_VALUES = 1 << 22
@@ -42,6 +43,11 @@ class Mean:
         return self.members[0].instances
 
     @property
+    def regions(self) -> tuple[Region, ...]:
+        """The regions that the probabilities are of; none where they are of classes."""
+        return self.members[0].regions
+
+    @property
     def largest_error(self) -> float:
         """How far a probability may lie off the mean of what the models said: the mean of half a step of each."""
         return sum(weight * one.largest_error for weight, one in zip(self.weights, self.members, strict=True))
@@ -65,12 +71,13 @@ class Mean:
         """The class indices (z, y, x), see `classes_of`."""
         found = np.empty(self.geometry.shape, np.uint8 if len(self.labels) < 256 else np.uint16)
         for rows, slab in self.slabs():
-            found[rows] = classes_of(slab, self.instances, threshold)
+            found[rows] = classes_of(slab, self.instances, threshold, self.regions)
         return found
 
     def doubtful(self, threshold: float | None = None) -> int:
         """Voxels whose class may be another one because the files hold whole numbers, see `largest_error`."""
-        margins = (_margin(slab, self.largest_error, self.instances, threshold) for _, slab in self.slabs())
+        told = self.instances, threshold, self.regions
+        margins = (_margin(slab, self.largest_error, *told) for _, slab in self.slabs())
         return sum(int((margin <= _ROUNDING).sum()) for margin in margins)
 
     def _mean(self, rows: slice) -> np.ndarray:
@@ -83,12 +90,16 @@ class Mean:
 
 @dataclass(frozen=True)
 class Held:
-    """A mean that is held whole: `values` float32 (k, z, y, x), `labels` name and value of each class in order."""
+    """A mean that is held whole: `values` float32 (k, z, y, x), `labels` name and value of each class in order.
+
+    Where there are `regions`, the values are theirs.
+    """
 
     values: np.ndarray
     geometry: Geometry
     labels: dict[str, int]
     instances: InstancePlan | None = None
+    regions: tuple[Region, ...] = ()
 
     def probabilities(self) -> np.ndarray:
         """All of it."""
@@ -97,19 +108,33 @@ class Held:
     def classes(self, threshold: float | None = None) -> np.ndarray:
         """The class indices (z, y, x), see `classes_of`."""
         dtype = np.uint8 if len(self.labels) < 256 else np.uint16
-        return classes_of(self.values, self.instances, threshold).astype(dtype)
+        return classes_of(self.values, self.instances, threshold, self.regions).astype(dtype)
 
 
 def classes_of(
-    probabilities_kzyx: np.ndarray, instances: InstancePlan | None = None, threshold: float | None = None
+    probabilities_kzyx: np.ndarray,
+    instances: InstancePlan | None = None,
+    threshold: float | None = None,
+    regions: Sequence[Region] = (),
 ) -> np.ndarray:
     """Class indices of probabilities: the most probable class, the first of equals.
 
-    With a `threshold`, or of levels of objects (½), 1 where all classes but the first exceed it together.
+    With a `threshold`, or of levels of objects (½), 1 where all classes but the first exceed it together. Of `regions`,
+    those that exceed the threshold (½) are painted one after the other.
     """
+    if regions:
+        return painted_classes(probabilities_kzyx, regions, 0.5 if threshold is None else threshold)
     if instances is None and threshold is None:
         return probabilities_kzyx.argmax(0)
     return 1 - probabilities_kzyx[0] > (0.5 if threshold is None else threshold)
+
+
+def painted_classes(probabilities_kzyx: np.ndarray, regions: Sequence[Region], threshold: float = 0.5) -> np.ndarray:
+    """What the regions paint where their probabilities exceed the threshold, later ones over earlier; else 0."""
+    painted = np.zeros(probabilities_kzyx.shape[1:], np.uint16)
+    for probability, region in zip(probabilities_kzyx, regions, strict=True):
+        painted[probability > threshold] = region.painted
+    return painted
 
 
 def read_mean(paths: Sequence[Path], weights: Sequence[float] | None = None) -> Mean:
@@ -132,8 +157,20 @@ def shares(weights: Sequence[float] | None, count: int) -> tuple[float, ...]:
     return tuple(weight / sum(given) for weight in given)
 
 
-def _margin(slab: np.ndarray, error: float, instances: InstancePlan | None, threshold: float | None) -> np.ndarray:
-    """How far each voxel's decision lies beyond what the error can turn, at most 0 where it can."""
+def _margin(
+    slab: np.ndarray,
+    error: float,
+    instances: InstancePlan | None,
+    threshold: float | None,
+    regions: Sequence[Region],
+) -> np.ndarray:
+    """How far each voxel's decision lies beyond what the error can turn, at most 0 where it can.
+
+    Of regions it is that of the least sure, though a later one may hide it.
+    """
+    if regions:
+        least_sure: np.ndarray = np.abs(slab - (0.5 if threshold is None else threshold)).min(0) - error
+        return least_sure
     if instances is not None or threshold is not None:
         decided: np.ndarray = np.abs(1 - slab[0] - (0.5 if threshold is None else threshold)) - error
         return decided
@@ -149,6 +186,7 @@ def _check_same(first_path: Path, first: StoredProbabilities, path: Path, one: S
     for what, expected, found in (
         ("labels", list(first.labels.items()), list(one.labels.items())),
         ("objects", first.instances, one.instances),
+        ("regions", first.regions, one.regions),
         ("shape", first.geometry.shape, one.geometry.shape),
     ):
         if expected != found:

@@ -78,7 +78,7 @@ class ObjectNumbers:
 
 @dataclass(frozen=True)
 class ProbabilityFiles:
-    """Probabilities of all classes in `bits` (8 or 16); see `probability_files`."""
+    """Probabilities of all classes, or regions, in `bits` (8 or 16); see `probability_files`."""
 
     folder: Path
     bits: int
@@ -90,7 +90,8 @@ class ProbabilityFiles:
     def write(self, predictor: Predictor, one: PredictedCase) -> None:
         assert one.found.probabilities is not None
         path, plan = self.path(one.case), predictor.model.plan
-        write_probabilities(path, one.found.probabilities, one.geometry, plan.labels, self.bits, plan.instances)
+        coding = plan.labels, self.bits, plan.instances, plan.regions
+        write_probabilities(path, one.found.probabilities, one.geometry, *coding)
 
 
 def output_path(case: Case, output_folder: Path) -> Path:

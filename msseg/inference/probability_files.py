@@ -2,15 +2,16 @@
 
 Two arrays: `probabilities`, uint8 or uint16 (k, z, y, x) in the axes of the image file, value = round(p · (2ⁿ - 1));
 and `header`, a JSON text with version, bits, axes, the names and label values of the classes in their order, what
-single objects are called where the classes are levels, and the grid. A probability read back is off by at most half a
-step, 1 / (2 · (2ⁿ - 1)): 0.00196 for 8 bits, 0.0000076 for 16.
+single objects are called where the classes are levels, and the grid. Where the k are regions that may overlap, the
+header's `regions` have the name, the classes (indices) and the painted class of each. A probability read back is off by
+at most half a step, 1 / (2 · (2ⁿ - 1)): 0.00196 for 8 bits, 0.0000076 for 16.
 """
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any
@@ -22,8 +23,11 @@ from msseg.errors import DatasetError
 from msseg.files import atomic_path
 from planning.errors import PlanError
 from planning.instances import InstancePlan, read_instances
+from planning.regions import Region, read_regions, validate_regions
 
 PROBABILITIES_VERSION = 1
+# Files of regions: a program that does not know them would take them for classes.
+_REGIONS_VERSION = 2
 ENDING = ".probabilities.npz"
 _TYPES = {8: np.uint8, 16: np.uint16}
 BITS = tuple(_TYPES)
@@ -40,7 +44,8 @@ class StoredProbabilities:
     """Probabilities as read: (k, z, y, x), float32, or the whole numbers of `read_stored`.
 
     `labels` has name and value of each class in their order.
-    Where the classes are levels of objects, `instances` is the objects' name and value, else None.
+    Where the classes are levels of objects, `instances` is the objects' name and value, else None. Where there are
+    `regions`, the probabilities are theirs.
     """
 
     probabilities: np.ndarray
@@ -48,6 +53,7 @@ class StoredProbabilities:
     labels: dict[str, int]
     bits: int
     instances: InstancePlan | None = None
+    regions: tuple[Region, ...] = ()
 
     @property
     def largest_error(self) -> float:
@@ -67,25 +73,29 @@ def write_probabilities(
     labels: Mapping[str, int],
     bits: int = 16,
     instances: InstancePlan | None = None,
+    regions: Sequence[Region] = (),
 ) -> None:
     """Write probabilities (k, z, y, x) of the classes `labels` (names and values in their order), atomically.
 
-    `instances` are the objects whose levels the classes are. Beside the probabilities memory is needed for a block
-    only. ValueError where shapes or labels do not belong together, or for `bits` other than 8 and 16.
+    `instances` are the objects whose levels the classes are; the probabilities are those of `regions`, where there are
+    any. Beside the probabilities memory is needed for a block only. ValueError where shapes, labels or regions do not
+    belong together, or for `bits` other than 8 and 16.
     """
     if bits not in _TYPES:
         raise ValueError(f"bits={bits}, expected one of {BITS}")
-    if len(labels) != len(probabilities):
-        raise ValueError(f"labels {dict(labels)} for {len(probabilities)} classes")
+    if len(regions or labels) != len(probabilities):
+        found = f"regions {', '.join(one.name for one in regions)}" if regions else f"labels {dict(labels)}"
+        raise ValueError(f"{found} for {len(probabilities)} classes")
     if probabilities.shape[1:] != tuple(geometry.shape):
         raise ValueError(f"probabilities of shape {probabilities.shape[1:]} on a grid of {geometry.shape}")
     header = {
-        "version": PROBABILITIES_VERSION,
+        "version": _REGIONS_VERSION if regions else PROBABILITIES_VERSION,
         "bits": bits,
         "axes": _AXES,
         "classes": [[name, int(value)] for name, value in labels.items()],
         "instances": None if instances is None else asdict(instances),
         "geometry": asdict(geometry),
+        **({"regions": [asdict(region) for region in regions]} if regions else {}),
     }
     with (
         atomic_path(path) as temporary,
@@ -112,16 +122,20 @@ def read_stored(path: Path) -> StoredProbabilities:
         version, bits = header["version"], header["bits"]
         labels = {str(name): int(value) for name, value in header["classes"]}
         grid, instances = header["geometry"], read_instances(header["instances"], "instances")
+        regions = read_regions(header.get("regions", []), "regions")
+        validate_regions(regions, len(labels), "regions")
     except (KeyError, TypeError, ValueError, PlanError):
         raise _not_ours(path, "its header lacks something") from None
-    if version != PROBABILITIES_VERSION:
-        raise DatasetError(f"{path}: version {version}, expected {PROBABILITIES_VERSION}. Use the msseg that wrote it.")
+    expected = _REGIONS_VERSION if regions else PROBABILITIES_VERSION
+    if version != expected:
+        raise DatasetError(f"{path}: version {version}, expected {expected}. Use the msseg that wrote it.")
     geometry = _geometry(path, grid)
     if bits not in _TYPES or values.dtype != _TYPES[bits]:
         raise _not_ours(path, f"values of type {values.dtype} for {bits} bits")
-    if values.shape != (len(labels), *geometry.shape):
-        raise _not_ours(path, f"values of shape {values.shape} for {len(labels)} classes on a grid of {geometry.shape}")
-    return StoredProbabilities(values, geometry, labels, bits, instances)
+    of = f"{len(regions)} regions" if regions else f"{len(labels)} classes"
+    if values.shape != (len(regions or labels), *geometry.shape):
+        raise _not_ours(path, f"values of shape {values.shape} for {of} on a grid of {geometry.shape}")
+    return StoredProbabilities(values, geometry, labels, bits, instances, regions)
 
 
 def _write_values(stream: IO[bytes], probabilities: np.ndarray, bits: int) -> None:

@@ -132,6 +132,8 @@ def _lack(header: Mapping[str, Any] | None, first: Mapping[str, Any], names: Seq
         return "trained with other splits"
     if header["plan"]["labels"] != first["plan"]["labels"]:
         return "trained with other labels"
+    if header["plan"].get("regions") != first["plan"].get("regions"):
+        return "trained with other regions"
     return ""
 
 

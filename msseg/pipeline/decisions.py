@@ -61,7 +61,8 @@ def deciding_metric(plan: Plan, wish: str | None) -> str | None:
     if wish not in METRICS:
         raise MssegError(f"--decide-by {wish}: unknown; expected one of {', '.join((*METRICS, NO_DECISION))}.")
     if not has_one_foreground(plan):
-        raise MssegError(f"--decide-by {wish}: for a single label, but the data set has {len(plan.labels) - 1}.")
+        found = f"{len(plan.regions)} regions" if plan.regions else f"{len(plan.labels) - 1}"
+        raise MssegError(f"--decide-by {wish}: for a single label, but the data set has {found}.")
     if wish in OBJECT_METRICS and plan.instances is None:
         raise MssegError(f"--decide-by {wish}: for data sets of numbered objects; expected {', '.join(PIXEL_METRICS)}.")
     return wish
@@ -89,7 +90,7 @@ class ForegroundCounts:
         shares, reference = shares_on_grid(one), read_reference(reference_path, predictor.model.plan)
         if shares.shape != reference.shape:
             raise DatasetError(f"{reference_path}: shape {reference.shape}, but its image is {shares.shape}.")
-        counts = count_shares(shares, reference > 0, SHARE_STEPS)
+        counts = count_shares(shares, reference, SHARE_STEPS)
         write_json(self.path(one.case), {"inside": counts.inside.tolist(), "outside": counts.outside.tolist()})
 
 

@@ -138,9 +138,8 @@ def average(case: AveragedCase, options: EnsembleOptions) -> tuple[float, int, i
     threshold = None if options.decision is None else options.decision.foreground
     if options.probability_bits is not None:
         path = probabilities_path(case.name, case.output.parent)
-        write_probabilities(
-            path, mean.probabilities(), mean.geometry, mean.labels, options.probability_bits, mean.instances
-        )
+        coding = mean.labels, options.probability_bits, mean.instances, mean.regions
+        write_probabilities(path, mean.probabilities(), mean.geometry, *coding)
     write_label(case.output, label_of(mean, options), mean.geometry)
     return mean.largest_error, mean.doubtful(threshold), int(np.prod(mean.geometry.shape))
 

@@ -17,7 +17,7 @@ from msseg.files import read_json, write_json
 from msseg.folders import find_model, project_root
 from msseg.inference.folder import PredictionReport, predict_folder
 from msseg.inference.outputs import Output, ProbabilityFiles
-from msseg.inference.prediction import has_one_foreground
+from msseg.inference.prediction import has_one_foreground, takes_threshold
 from msseg.inference.predictor import PredictionOptions, Predictor, class_names
 from msseg.inference.predictor import load_predictor as load_predictor_from
 from msseg.inference.speeds import options_for, speed_of
@@ -38,9 +38,10 @@ PathLike = str | os.PathLike[str]
 class OutputWish:
     """What is written, and by which thresholds; None and the defaults leave it to the model.
 
-    `threshold` takes the place of the decision's for the foreground, and without `decide` the model's decision is left
-    out. `instances` asks for object numbers, `probability_bits` (8 or 16) for probabilities beside the label maps.
-    `rules_file` is a file of postprocessing rules that take the place of the model's.
+    `threshold` takes the place of the decision's for the foreground, or is that of every region, and without `decide`
+    the model's decision is left out. `instances` asks for object numbers, `probability_bits` (8 or 16) for
+    probabilities beside the label maps. `rules_file` is a file of postprocessing rules that take the place of the
+    model's.
     """
 
     threshold: float | None = None
@@ -62,14 +63,19 @@ class OutputWish:
         """The rules of the file, None without one. CheckpointError where it is malformed or not for such labels."""
         return None if self.rules_file is None else tuple(read_rules(Path(self.rules_file), class_names(plan)))
 
+    def check_for(self, plan: Plan) -> None:
+        """Raise MssegError where what is asked for is not for a model of such a plan."""
+        what, is_for = f"a model of {len(plan.labels) - 1} labels", "one of a single label"
+        if self.instances and not has_one_foreground(plan):
+            raise MssegError(f"objects of {what}; expected {is_for}. Leave that out.")
+        if self.threshold is not None and not takes_threshold(plan):
+            raise MssegError(f"a threshold of {what}; expected {is_for}, or of regions. Leave that out.")
+
     def applied_to(self, predictor: Predictor) -> Predictor:
         """The predictor with threshold and rules; MssegError where what is asked for is not for its model."""
         rules = self.rules_for(predictor.model.plan)
         predictor = predictor if rules is None else replace(predictor, rules=rules)
-        asked = "objects" if self.instances else "a threshold" if self.threshold is not None else None
-        if asked is not None and not has_one_foreground(predictor.model.plan):
-            labels = len(predictor.model.plan.labels) - 1
-            raise MssegError(f"{asked} of a model of {labels} labels; expected one of a single label. Leave that out.")
+        self.check_for(predictor.model.plan)
         if self.threshold is None:
             return predictor
         return replace(predictor, decision=replace(predictor.decision or Decision(), foreground=self.threshold))
@@ -184,11 +190,15 @@ def load_predictor(
     postprocess: bool = True,
     device: str = "auto",
     decide: bool = True,
+    out_of_fold: bool = False,
 ) -> Predictor:
-    """A predictor that stays loaded: its `predict_array(image_czyx, spacing_mm)` segments one array after another."""
+    """A predictor that stays loaded: its `predict_array(image_czyx, spacing_mm)` segments one array after another.
+
+    With `out_of_fold` the first model of a cascade answers with the same folds.
+    """
     folder = model_folder(model, task, root)
     names = None if folds is None else [str(fold) for fold in folds]
-    predictor = load_predictor_from(folder, resolve_device(device), names, options, postprocess, decide)
+    predictor = load_predictor_from(folder, resolve_device(device), names, options, postprocess, decide, out_of_fold)
     for note in predictor.model.notes:
         _LOG.warning("%s: %s.", folder, note)
     return predictor
@@ -211,6 +221,7 @@ def _made_with(folder: Path, predictor: Predictor, postprocess: bool, outputs: O
         "decision": {name: getattr(decision, name) for name in used} or None,
         "writes": "objects" if outputs.instances else "labels",
         "probability_bits": outputs.probability_bits,
+        **({} if (before := predictor.model.previous) is None else {"previous_stage": before.as_json()}),
     }
 
 

@@ -22,6 +22,7 @@ from msseg.postprocessing.tables import (
     untouched,
     without,
 )
+from planning.regions import Region
 
 # Scores of a case, higher is better, from its `confusion`: one each target, NaN where a target counts nothing.
 Score = Callable[[np.ndarray], np.ndarray]
@@ -43,6 +44,11 @@ def dice_of(targets: Sequence[Sequence[int]]) -> Score:
         return _dice(*np.array(sums).T)
 
     return score
+
+
+def rules_score(regions: Sequence[Region]) -> Score:
+    """What rules on classes are chosen by: the Dice of the regions, where there are any, else of the classes."""
+    return dice_of([region.classes for region in regions]) if regions else class_dice
 
 
 def choose_rules(tables: Sequence[CaseTable], score: Score = class_dice) -> list[Rule]:

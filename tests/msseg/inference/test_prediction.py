@@ -13,6 +13,7 @@ from msseg.inference.memory import case_bytes
 from msseg.inference.prediction import CaseCollectors, Keep, has_one_foreground
 from msseg.inference.predictor import PredictionOptions, Predictor, load_predictor
 from msseg.inference.score_stream import ScoreStream
+from msseg.inference.sliding_window import batch_limit
 from msseg.instances.decision import Decision, decision_to_json
 
 CPU = torch.device("cpu")
@@ -78,7 +79,7 @@ def test_probabilities_and_shares_come_with_the_classes_in_one_go(threshold_mode
 def test_probabilities_count_as_memory(threshold_model):
     exact = Predictor(threshold_model, CPU)
     prepared = exact.prepare(np.ones((1, 32, 32, 32), np.float32), (1.0, 1.0, 1.0))
-    needs = case_bytes(3, prepared.image.shape[1:], (8, 8, 8), prepared.shape_after_crop, 256)
+    needs = case_bytes(3, prepared.image.shape[1:], (8, 8, 8), prepared.shape_after_crop, batch_limit(CPU, (8, 8, 8)))
     bounded = Predictor(threshold_model, CPU, PredictionOptions(max_bytes=needs))
     bounded.predict(prepared)
     with pytest.raises(ResourceError, match="GB"):
@@ -87,7 +88,7 @@ def test_probabilities_count_as_memory(threshold_model):
 
 def test_levels_are_one_foreground_and_their_mask_has_the_objects_value(threshold_model):
     levels = {"background": 0, "border": 1, "rim": 2, "core": 3}
-    plan = SimpleNamespace(labels=levels, instances=SimpleNamespace(name="nucleus", value=255))
+    plan = SimpleNamespace(labels=levels, instances=SimpleNamespace(name="nucleus", value=255), regions=())
     prepared = SimpleNamespace(
         shape_after_crop=(1, 1, 4), shape_before_crop=(1, 1, 4), crop_box=((0, 1), (0, 1), (0, 4)), axis_order=(0, 1, 2)
     )
