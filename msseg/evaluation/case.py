@@ -42,7 +42,8 @@ class EvaluationOptions:
 
     `instances`: the files number objects, which are measured as such; None finds out from what lies beside the
     references, where a folder of them is evaluated, and is no elsewhere. `challenge` names one of
-    `msseg.evaluation.rankings.RANKINGS`, by which cases are measured beside.
+    `msseg.evaluation.rankings.RANKINGS`, by which cases are measured beside. Voxels of the value `ignore` in the
+    reference, which nobody annotated, are left out on both sides; not where the files number objects.
     """
 
     surfaces: bool = True
@@ -51,6 +52,7 @@ class EvaluationOptions:
     metric: str = "euclidean"
     instances: bool | None = None
     challenge: str | None = None
+    ignore: int | None = None
 
     def __post_init__(self) -> None:
         if self.empty not in EMPTY_DISTANCES:
@@ -132,8 +134,12 @@ def measure_case(
     objects = measure_objects(prediction, reference) if options.instances else None
     if objects is not None:
         prediction, reference = (_one_label(ids, labels) for ids in (prediction, reference))
+    unknown = _ignored(reference, options)
+    if unknown is not None:
+        prediction, reference = (np.where(unknown, label.dtype.type(0), label) for label in (prediction, reference))
     declared = sorted({value for values in labels.values() for value in members_of(values)})
     confusion = confusion_matrix(prediction, reference, declared)
+    confusion[0, 0] -= 0 if unknown is None else np.count_nonzero(unknown)
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     box = _foreground_box(prediction, reference)
     ranking = None if options.challenge is None else find_ranking(options.challenge)
@@ -154,6 +160,14 @@ def measure_case(
     return CaseMetrics(name, measured, undeclared, objects, challenge=None if ranking is None else ranked)
 
 
+def _ignored(reference: np.ndarray, options: EvaluationOptions) -> np.ndarray | None:
+    """True where nobody annotated the reference; None where all of it is."""
+    if options.ignore is None or options.instances:
+        return None
+    ignored = reference == options.ignore
+    return ignored if ignored.any() else None
+
+
 def _ranked(
     ranking: Ranking,
     label: str,
@@ -164,7 +178,7 @@ def _ranked(
 ) -> dict[str, float | None]:
     """What the challenge measures of one region, whose masks are `sides`."""
     region = Region(
-        *sides, tuple(spacing_mm), measured.counts, measured.values, tolerance_mm=tolerance_mm, lesions=ranking.lesions
+        *sides, tuple(spacing_mm), measured.counts, measured.values, tolerance_mm=tolerance_mm, lesions=ranking.lesions_of(label)
     )
     return measure_region(ranking, label, region)
 

@@ -23,7 +23,13 @@ from msseg.evaluation.case import (
     the_label,
 )
 from msseg.evaluation.challenge_summary import ChallengeSummary, summarise_challenge
-from msseg.evaluation.label_names import has_instances_beside, labels_beside, labels_found
+from msseg.evaluation.label_names import (
+    has_instances_beside,
+    ignored_beside,
+    labels_beside,
+    labels_found,
+    split_ignored,
+)
 from msseg.evaluation.object_summary import ObjectSummary, object_summary_to_json, objects_to_json, summarise_objects
 from msseg.evaluation.objects import OBJECT_METRICS, ObjectMetrics
 from msseg.evaluation.pairs import Pair, pair_files
@@ -95,10 +101,14 @@ def evaluate_folder(
 
     `labels` None takes those of a `dataset.json` in or above the reference folder, else the values that the
     references hold; a challenge in the options has regions of its own. Whether the files number objects is found out
-    where `options.instances` is None (see `has_instances_beside`). `watch(outcomes, total)` passes the outcomes
-    through, for a progress bar. Raises DatasetError where a folder or every prediction is missing.
+    where `options.instances` is None (see `has_instances_beside`). A label named "ignore", among `labels` or in the
+    `dataset.json`, is what `options.ignore` is by default. `watch(outcomes, total)` passes the outcomes through, for a
+    progress bar. Raises DatasetError where a folder or every prediction is missing.
     """
     options = options or EvaluationOptions()
+    labels, given = (None, None) if labels is None else split_ignored(labels)
+    if options.ignore is None:
+        options = replace(options, ignore=ignored_beside(reference_folder) if given is None else given)
     pairing = pair_files(prediction_folder, reference_folder)
     if not pairing.pairs:
         raise DatasetError(
@@ -170,7 +180,10 @@ def gather(
 
 def _labels_of(pairs: Sequence[Pair], options: EvaluationOptions) -> Mapping[str, LabelValues]:
     """A label a value of the references, or the one of all their objects."""
-    return {"object": 1} if options.instances else labels_found(pair.reference for pair in pairs)
+    if options.instances:
+        return {"object": 1}
+    found = labels_found(pair.reference for pair in pairs)
+    return {name: value for name, value in found.items() if value != options.ignore}
 
 
 def _evaluate_pair(pair: Pair, labels: Mapping[str, LabelValues], options: EvaluationOptions) -> CaseMetrics:

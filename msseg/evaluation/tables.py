@@ -153,6 +153,8 @@ def _number(value: float | None, name: str) -> str:
 
 def _remarks(evaluation: Evaluation) -> list[str]:
     remarks = []
+    if evaluation.options.ignore is not None and not evaluation.options.instances:
+        remarks.append(f"Left out: what the references mark as not annotated (value {evaluation.options.ignore}).")
     if evaluation.objects is not None and evaluation.objects.both_empty:
         remarks.append(f"{evaluation.objects.both_empty} case(s) without an object on either side: in no mean.")
     for label, summary in evaluation.summary.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from msseg.data.labels import LabelMap
 from msseg.errors import DatasetError
 from msseg.evaluation.evaluate import Evaluation, EvaluationOptions, evaluate_pairs, write_evaluation
 from msseg.evaluation.pairs import Pair
-from msseg.files import content_hash, read_json, write_json
+from msseg.files import read_json, write_json
 from msseg.folders import Task
 from msseg.inference.folder import PredictionReport, output_path, predict_folder
 from msseg.inference.predictor import DECISION_FILE, RULES_FILE, PredictionOptions, Predictor, load_predictor
@@ -24,9 +24,10 @@ from msseg.interrupts import StopRequest
 from msseg.parallel import map_cases
 from msseg.pipeline.decisions import NO_DECISION, Decided, deciding_metric
 from msseg.pipeline.fold_decision import FoldDecision
+from msseg.pipeline.model_header import weights_hash
 from msseg.pipeline.speed_records import write_summary
 from msseg.pipeline.speeds import SHARE_OF_TRAINING, TimeLimit, measure_fold
-from msseg.postprocessing.decide import choose_rules
+from msseg.postprocessing.decide import Score, choose_rules, class_dice, rules_score
 from msseg.postprocessing.pair_tables import pair_table
 from msseg.postprocessing.rules import write_rules
 from msseg.postprocessing.tables import CaseTable, table_from_json, table_to_json
@@ -70,7 +71,9 @@ def validate_fold(
     cases = _validation_cases(dataset, job.split.validation, task.raw)
     output, plan = job.folder / "validation", job.plan
     keep_outputs_of(job.folder / FINAL, output, PredictionOptions())
-    predictor = load_predictor(job.folder.parent, job.device, [job.fold], postprocess=False, decide=False)
+    predictor = load_predictor(
+        job.folder.parent, job.device, [job.fold], postprocess=False, decide=False, out_of_fold=True
+    )
     looking = FoldDecision.of(job.folder, plan, cases, deciding_metric(plan, decide_by))
     predicting = time.monotonic()
     report = _predict(predictor, cases, output, looking, quiet, stop)
@@ -81,10 +84,13 @@ def validate_fold(
     if report.stopped:
         return None
     pairs = [Pair(case.name, output_path(case, output), case.label_path) for case in cases if case.label_path]
-    evaluation = evaluate_pairs(pairs, dataset.labels, EvaluationOptions(instances=dataset.instances), workers)
+    options = EvaluationOptions(instances=dataset.instances, ignore=dataset.ignore)
+    evaluation = evaluate_pairs(pairs, dataset.measured, options, workers)
     write_evaluation(evaluation, job.folder / "validation.json", job.folder / "validation.csv")
     if plan.instances is None:
-        choose_postprocessing(job.folder, pairs, predictor.label_map, workers, plan.has_spacing)
+        references = replace(predictor.label_map, ignore=plan.ignore)
+        score = rules_score(plan.regions)
+        choose_postprocessing(job.folder, pairs, references, workers, plan.has_spacing, score)
     if decide_by == NO_DECISION:
         (job.folder.parent / DECISION_FILE).unlink(missing_ok=True)
     decided = looking.decide(_spare_s(job, trained_s, start), workers, quiet, lambda: stop.requested)
@@ -135,7 +141,7 @@ def _spare_s(job: TrainingJob, trained_s: float, start: float) -> float:
 
 def keep_outputs_of(checkpoint: Path, output: Path, options: PredictionOptions) -> None:
     """Empty the folder `output` unless its segmentations are of `checkpoint` with `options`, and note that they are."""
-    origin = {"checkpoint": content_hash(checkpoint), "options": options.as_record()}
+    origin = {"checkpoint": weights_hash(checkpoint), "options": options.as_record()}
     if (output / ORIGIN).is_file() and read_json(output / ORIGIN) == origin:
         return
     if output.is_dir():
@@ -150,13 +156,18 @@ def is_validated(fold: Path, names: Sequence[str]) -> bool:
         return False
     found = read_json(record)
     whole = not found["missing"] and not found["failed"] and {case["name"] for case in found["cases"]} == set(names)
-    return whole and read_json(origin)["checkpoint"] == content_hash(fold / FINAL)
+    return whole and read_json(origin)["checkpoint"] == weights_hash(fold / FINAL)
 
 
 def choose_postprocessing(
-    fold: Path, pairs: Sequence[Pair], label_map: LabelMap, workers: int, has_spacing: bool = True
+    fold: Path,
+    pairs: Sequence[Pair],
+    label_map: LabelMap,
+    workers: int,
+    has_spacing: bool = True,
+    score: Score = class_dice,
 ) -> None:
-    """Write the model's rules: those that helped on the validation cases of all its folds.
+    """Write the model's rules: those that raised the score on the validation cases of all its folds.
 
     Each fold keeps what it found in a file of its own, so that the cases of the others are not looked at again. Without
     `has_spacing` sizes count in voxels.
@@ -169,7 +180,8 @@ def choose_postprocessing(
         found[pair.name] = table_to_json(outcome.value)
     write_json(fold / CANDIDATES, {"labels": list(label_map.values), "tables": found})
     folds = case_tables(fold.parent, label_map).values()
-    write_rules(fold.parent / RULES_FILE, choose_rules([table for tables in folds for table in tables.values()]))
+    rules = choose_rules([table for tables in folds for table in tables.values()], score)
+    write_rules(fold.parent / RULES_FILE, rules)
 
 
 def case_tables(model: Path, label_map: LabelMap) -> dict[str, dict[str, CaseTable]]:

@@ -12,4 +12,5 @@ def pair_table(pair: Pair, label_map: LabelMap, has_spacing: bool = True) -> Cas
     """The table of a prediction file and its reference; without `has_spacing` sizes count in voxels."""
     (prediction, geometry), (reference, _) = (read_label(path) for path in (pair.prediction, pair.reference))
     spacing_mm = geometry.known_spacing_mm if has_spacing else None
-    return case_table(label_map.to_index(prediction), label_map.to_index(reference), len(label_map.values), spacing_mm)
+    predicted = LabelMap(label_map.values).to_index(prediction)  # which holds no ignore value
+    return case_table(predicted, label_map.to_index(reference), len(label_map.values), spacing_mm)

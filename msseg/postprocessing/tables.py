@@ -41,8 +41,8 @@ class Parts:
     """The components of each class of a label map, in the order of the array.
 
     `class_of` and `sizes` (voxels) have one entry each; `contacts` (n, 2) are pairs of components of different classes
-    that touch, corners included. `overlap` (n, 3) has rows of component, class in the reference, voxels; empty for the
-    parts of a reference.
+    that touch, corners included. `overlap` (n, 3) has rows of component, class in the reference, voxels, without those
+    that the reference ignores; empty for the parts of a reference.
     """
 
     class_of: np.ndarray
@@ -68,14 +68,18 @@ class CaseTable:
 def case_table(
     prediction: np.ndarray, reference: np.ndarray, num_classes: int, spacing_mm: Sequence[float] | None = None
 ) -> CaseTable:
-    """The table of a case from two maps (z, y, x) of class indices; without a spacing a voxel counts as 1 mm³."""
+    """The table of a case from two maps (z, y, x) of class indices; without a spacing a voxel counts as 1 mm³.
+
+    What the reference ignores (-1) is part of the components, as rules will see them, and of nothing that is scored.
+    """
     filled = fill_holes(prediction, range(1, num_classes))
+    expected = reference if reference.dtype.kind == "u" else np.maximum(reference, 0)
     return CaseTable(
         num_classes=num_classes,
         voxel_mm3=1.0 if spacing_mm is None else float(math.prod(spacing_mm)),
         plain=label_parts(prediction, reference),
         filled=None if filled is prediction else label_parts(filled, reference),
-        reference=label_parts(reference),
+        reference=label_parts(expected),
     )
 
 
@@ -92,26 +96,27 @@ def label_parts(label: np.ndarray, reference: np.ndarray | None = None) -> Parts
         class_of=class_of,
         sizes=_totals(overlap[:, 0], overlap[:, 2], len(class_of)),
         contacts=_contacts(padded, class_of),
-        overlap=overlap if reference is not None else np.zeros((0, 3), np.int64),
+        overlap=overlap[overlap[:, 1] >= 0] if reference is not None else np.zeros((0, 3), np.int64),
     )
 
 
 def _class_and_overlap(numbers: np.ndarray, label: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each component's class, and rows of component, class that is wanted there, voxels."""
+    """Each component's class, and rows of component, class that is wanted there (-1: nobody knows), voxels."""
     class_of = np.zeros(int(numbers.max()) + 1, np.int64)
-    width = int(wanted.max()) + 1
+    lowest = 0 if wanted.dtype.kind == "u" else min(int(wanted.min()), 0)
+    width = int(wanted.max()) + 1 - lowest
     keys, voxels = [], []
     for slab in slabs(numbers.shape):
         inside = numbers[slab] > 0
         found = numbers[slab][inside].astype(np.int64)
         class_of[found] = label[slab][inside]
-        key = found * width + wanted[slab][inside]
+        key = found * width + wanted[slab][inside] - lowest
         starts = np.flatnonzero(np.diff(key, prepend=-1))  # runs of equal voxels: few, against voxels
         keys.append(key[starts])
         voxels.append(np.diff(starts, append=key.size))
     distinct, row = np.unique(np.concatenate(keys), return_inverse=True)
     total = _totals(row, np.concatenate(voxels), len(distinct))
-    return class_of[1:], np.stack([distinct // width - 1, distinct % width, total], 1)
+    return class_of[1:], np.stack([distinct // width - 1, distinct % width + lowest, total], 1)
 
 
 def _contacts(padded: np.ndarray, class_of: np.ndarray) -> np.ndarray:

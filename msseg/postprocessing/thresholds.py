@@ -87,9 +87,13 @@ class ShareCounts:
 
 
 def count_shares(shares: np.ndarray, reference: np.ndarray, steps: int) -> ShareCounts:
-    """The counts of a map of shares (uint8, see `Foreground`) and a mask of the reference, both of one shape."""
-    everywhere = np.bincount(shares.reshape(-1), minlength=steps)
-    inside = np.bincount(shares[reference], minlength=steps)
+    """The counts of a map of shares (uint8, see `Foreground`) and the reference's class indices, both of one shape.
+
+    What the reference ignores (-1) counts nowhere.
+    """
+    known = shares.reshape(-1) if reference.dtype.kind != "i" else shares[reference >= 0]
+    everywhere = np.bincount(known, minlength=steps)
+    inside = np.bincount(shares[reference > 0], minlength=steps)
     return ShareCounts(inside, everywhere - inside)
 
 
