@@ -21,6 +21,7 @@ from torch import nn
 from msseg.errors import CheckpointError, PlanError
 from msseg.files import atomic_path, value_hash
 from msseg.networks.build import build_network
+from msseg.previous_model import PreviousModel, previous_from_json
 from planning.plan import Configuration, Plan, plan_from_json, plan_to_json
 
 CHECKPOINT_VERSION = 1
@@ -36,7 +37,7 @@ class Checkpoint:
     """A network's weights and what they belong to.
 
     `plan` is the plan as trained: its configuration carries the recipe's batch size and width. `metadata` is JSON:
-    the trainer's recipe, seed, state, split and versions.
+    the trainer's recipe, seed, state, split and versions. `previous` is there for the second network of a cascade.
     """
 
     weights: Mapping[str, torch.Tensor]
@@ -45,6 +46,7 @@ class Checkpoint:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     ema_weights: Mapping[str, torch.Tensor] | None = None
     optimiser: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    previous: PreviousModel | None = None
 
     @property
     def configuration(self) -> Configuration:
@@ -58,13 +60,19 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model ready to predict: one network per fold, in eval mode; `notes` say what the user should know."""
+    """A trained model ready to predict: one network per fold, in eval mode; `notes` say what the user should know.
+
+    `left_out` are the cases that each fold was validated on, as far as it tells. `previous` leads to the first model of
+    a cascade.
+    """
 
     plan: Plan
     configuration: Configuration
     networks: list[nn.Module]
     folds: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    left_out: tuple[frozenset[str], ...] = ()
+    previous: PreviousModel | None = None
 
 
 def plan_hash(plan: Plan) -> str:
@@ -96,6 +104,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "configuration_name": checkpoint.configuration_name,
         "labels": checkpoint.plan.labels,
         "metadata": dict(checkpoint.metadata),
+        **({} if checkpoint.previous is None else {"previous_stage": checkpoint.previous.as_json()}),
     }
     tensors = {
         **_prefixed(_WEIGHTS, checkpoint.weights),
@@ -130,8 +139,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             metadata=header["metadata"],
             ema_weights=_with_prefix(_AVERAGED, tensors) or None,
             optimiser=_with_prefix(_OPTIMISER, tensors),
+            previous=previous_from_json(header.get("previous_stage")),
         )
-    except (KeyError, PlanError) as problem:
+    except (KeyError, TypeError, PlanError) as problem:
         raise CheckpointError(f"{path}: its metadata lacks or contradicts something: {problem}. Train again.") from None
 
 
@@ -188,6 +198,8 @@ def load_model(model_dir: Path, folds: Sequence[str] | None = None, device: torc
             ),
             *checkpoints[0].metadata.get("notes", ()),
         ),
+        left_out=tuple(frozenset(one.metadata.get("identity", {}).get("validation_cases", ())) for one in checkpoints),
+        previous=checkpoints[0].previous,
     )
 
 
@@ -210,14 +222,15 @@ def _same_geometry(checkpoints: Sequence[Checkpoint], paths: Sequence[Path]) -> 
 
     def geometry(checkpoint: Checkpoint) -> tuple[Any, ...]:
         plan, configuration = checkpoint.plan, checkpoint.configuration
-        seen = configuration.spacing_mm, configuration.patch_size, configuration.neighbour_slices
-        return plan.labels, plan.label_pairs, plan.lateral_axis, plan.channels, plan.axis_order, *seen
+        before = None if checkpoint.previous is None else checkpoint.previous.place
+        seen = configuration.spacing_mm, configuration.patch_size, configuration.neighbour_slices, before
+        return plan.labels, plan.regions, plan.label_pairs, plan.lateral_axis, plan.channels, plan.axis_order, *seen
 
     for checkpoint, path in zip(checkpoints[1:], paths[1:], strict=True):
         if geometry(checkpoint) != geometry(checkpoints[0]):
             raise CheckpointError(
-                f"{path}: trained with another plan than {paths[0]} (labels, their pairs, channels, spacing or patch "
-                "differ). Predict with one of them, or train the folds again with one plan."
+                f"{path}: trained with another plan than {paths[0]} (labels, their pairs, channels, spacing, patch "
+                "or the model before it differ). Predict with one of them, or train the folds again with one plan."
             )
 
 
@@ -232,6 +245,6 @@ def _common_configuration(checkpoints: Sequence[Checkpoint]) -> Configuration:
 def rebuild(checkpoint: Checkpoint, path: Path, device: torch.device | str) -> nn.Module:
     """The checkpoint's network with its best weights, on `device`, in eval mode; `path` is for messages."""
     plan = checkpoint.plan
-    network = build_network(checkpoint.configuration, len(plan.channels), len(plan.labels))
+    network = build_network(checkpoint.configuration, len(plan.channels), plan.outputs)
     load_weights(network, checkpoint.best_weights, path)
     return network.to(device).eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from msseg.inference.mirrors import Mirror
 from msseg.inference.passes import Passes
 from msseg.inference.placement import Placement, first_that_fits, placements, score_type
 from msseg.inference.prediction import CaseCollectors, Keep, Prediction, has_one_foreground
+from msseg.inference.previous import Previous
 from msseg.inference.score_stream import ScoreStream
 from msseg.inference.sliding_window import batch_limit, make_window, predict_logits
 from msseg.inference.streaming import OnBatch, Window, score_slabs
@@ -28,7 +29,7 @@ from msseg.instances.decision import Decision, decision_from_json
 from msseg.networks.allocation import keep_freed_memory
 from msseg.postprocessing.rules import Rule, apply_rules, read_rules
 from msseg.preprocessing.case import PreparedCase, preprocess_case
-from msseg.preprocessing.resample import separate_axis
+from msseg.preprocessing.resample import resample_label, separate_axis
 from planning.label_pairs import sides_of
 from planning.plan import Plan
 
@@ -64,6 +65,7 @@ class Predictor:
     `predict_array` is the whole way; `prepare`, `predict` and `finish` are its three parts, which may run in threads
     of their own for different images. Only `predict` uses the networks and the device. `decision` holds the thresholds
     of a model of one foreground, or the one of all regions; None: ½, which of two classes takes the larger score.
+    `previous` is the first predictor of a cascade, whose segmentation the networks are shown beside the image.
     """
 
     model: Model
@@ -71,6 +73,12 @@ class Predictor:
     options: PredictionOptions = PredictionOptions()
     rules: Sequence[Rule] = ()
     decision: Decision | None = None
+    previous: Predictor | None = None
+
+    def with_options(self, options: PredictionOptions) -> Predictor:
+        """The same predictor, through all networks of a cascade, with other options."""
+        before = None if self.previous is None else self.previous.with_options(options)
+        return replace(self, options=options, previous=before)
 
     def predict_array(self, image_czyx: np.ndarray, spacing_mm: Sequence[float] | None) -> np.ndarray:
         """The label map (z, y, x) of an image (c, z, y, x), in the values of the data set's labels.
@@ -90,7 +98,9 @@ class Predictor:
         channels = [channel.name for channel in self.model.plan.channels]
         _check_image(image_czyx, channels)
         plan, configuration = self.model.plan, self.model.configuration
-        return preprocess_case(image_czyx, None, spacing_mm, plan, configuration, overwrite=overwrite)
+        before = None if self.previous is None else self.previous.prepare(image_czyx, spacing_mm)
+        prepared = preprocess_case(image_czyx, None, spacing_mm, plan, configuration, overwrite=overwrite)
+        return prepared if before is None else replace(prepared, previous=before)
 
     def segment(self, prepared: PreparedCase, on_batch: OnBatch | None = None) -> np.ndarray:
         """The label map on the image's own grid; `on_batch(done, total)` counts forward passes.
@@ -124,6 +134,7 @@ class Predictor:
 
         A voxel that goes to a class which guidance has seen nowhere in the image becomes background.
         """
+        free = self._free_bytes  # as it was before a first network took what it keeps
         window = make_window(
             prepared.image,
             self.model.configuration,
@@ -135,14 +146,15 @@ class Predictor:
             noise_std=self.options.noise_std,
             seed=self.options.seed,
             sides=sides_of(self.model.plan, self.model.configuration),
+            previous=self._previous_answer(prepared, on_batch),
         )
         batch_size, kept_bytes = batch_limit(self.device, window.patch), keep.bytes_for(window.num_classes, prepared)
         shapes = window.shape, window.patch, prepared.shape_after_crop
         needs = partial(case_bytes, window.num_classes, *shapes, batch_size, kept_bytes=kept_bytes)
-        dtype = score_type(needs, self.options.max_bytes, self._free_bytes)
+        dtype = score_type(needs, self.options.max_bytes, free)
         ways = placements(self.device, batch_size, dtype)
         return first_that_fits(
-            ways, lambda placement: self._predicted(window, prepared, placement, on_batch, keep), self._passes.forget
+            ways, lambda placement: self._predicted(window, prepared, placement, on_batch, keep), self._forget
         )
 
     def score(self, prepared: PreparedCase, on_batch: OnBatch | None = None) -> torch.Tensor:
@@ -156,6 +168,7 @@ class Predictor:
             self.device,
             regions=bool(model.plan.regions),
             sides=sides_of(model.plan, model.configuration),
+            previous=self._previous_answer(prepared),
             on_batch=on_batch,
             **options,
         )
@@ -190,6 +203,26 @@ class Predictor:
         regions = bool(self.model.plan.regions)
         return Passes(self.model.networks, self.options.branches, self.options.guidance, regions)
 
+    def _previous_answer(self, prepared: PreparedCase, on_batch: OnBatch | None = None) -> Previous | None:
+        """What the first network of a cascade finds, on the grid of the prepared image; None where there is none."""
+        plan, configuration = self.model.plan, self.model.configuration
+        if configuration.previous_stage is None:
+            return None
+        if self.previous is None or prepared.previous is None:
+            raise CheckpointError(
+                f"{configuration.name}: sees {configuration.previous_stage} too, which is not loaded."
+            )
+        classes = self.previous.predict(prepared.previous, on_batch).classes
+        apart = separate_axis(prepared.spacing_before_mm, configuration.spacing_mm)
+        found = resample_label(classes, prepared.image.shape[1:], configuration.label_order, apart)
+        return Previous(found, plan.planes, sides_of(plan, configuration))
+
+    def _forget(self) -> None:
+        """Give up what was prepared for a device, and its memory."""
+        self._passes.forget()
+        if self.previous is not None:
+            self.previous._forget()
+
     def _predicted(
         self, window: Window, prepared: PreparedCase, placement: Placement, on_batch: OnBatch | None, keep: Keep
     ) -> Prediction:
@@ -221,10 +254,13 @@ def load_predictor(
     options: PredictionOptions | None = None,
     postprocess: bool = True,
     decide: bool = True,
+    out_of_fold: bool = False,
 ) -> Predictor:
     """The predictor of a model folder: the networks of `folds` (default: all), its postprocessing and its decision.
 
-    The latter two are left out where `postprocess` or `decide` say so.
+    The latter two are left out where `postprocess` or `decide` say so. Of a cascade the model before it is loaded too;
+    it answers with all folds that the cascade was trained with, or, where predictions are to be `out_of_fold`, with the
+    same folds, which must have left out the same cases.
 
     On a CPU the process is told to keep freed memory, see `keep_freed_memory`. Raises CheckpointError where the folder
     holds no such model.
@@ -233,13 +269,41 @@ def load_predictor(
         keep_freed_memory()
     rules_path, decision_path = Path(model_dir) / RULES_FILE, Path(model_dir) / DECISION_FILE
     model = load_model(model_dir, folds, device)
+    options = options or PredictionOptions()
     return Predictor(
         model=model,
         device=device,
-        options=options or PredictionOptions(),
+        options=options,
         rules=read_rules(rules_path, class_names(model.plan)) if postprocess and rules_path.exists() else (),
         decision=_read_decision(decision_path, model) if decide and decision_path.exists() else None,
+        previous=_load_previous(Path(model_dir), model, device, options, out_of_fold),
     )
+
+
+def _load_previous(
+    model_dir: Path, model: Model, device: torch.device, options: PredictionOptions, out_of_fold: bool
+) -> Predictor | None:
+    """The predictor of a cascade's first model, None of any other model; CheckpointError where they do not fit."""
+    if model.previous is None:
+        if model.configuration.previous_stage is not None:
+            raise CheckpointError(f"{model_dir}: does not say which model its cascade begins with. Train it again.")
+        return None
+    folder = model.previous.folder(model_dir)
+    folds = model.folds if out_of_fold else model.previous.folds
+    first = load_predictor(folder, device, folds, options, postprocess=False, decide=False)
+    if _named(first.model.plan) != _named(model.plan):
+        raise CheckpointError(f"{folder}: other labels or channels than {model_dir}, which sees its segmentation.")
+    for fold, its, ours in zip(folds, first.model.left_out, model.left_out, strict=True) if out_of_fold else ():
+        if not ours <= its:
+            raise CheckpointError(
+                f"{folder}: fold {fold} was trained on cases that fold {fold} of {model_dir} left out. Train it again."
+            )
+    return first
+
+
+def _named(plan: Plan) -> tuple[object, ...]:
+    """What both models of a cascade must agree on."""
+    return list(plan.labels.items()), plan.regions, [channel.name for channel in plan.channels], plan.axis_order
 
 
 def whole_grid(volume: np.ndarray, prepared: PreparedCase) -> np.ndarray:

@@ -62,7 +62,7 @@ class ReadAhead:
 
     def _read(self, case: Case) -> ReadCase:
         read = read_case(self._predictor, case)
-        self._largest = max(self._largest or 0, read.prepared.image.nbytes)
+        self._largest = max(self._largest or 0, read.prepared.nbytes)
         return read
 
     def _bytes_with_another(self) -> int:

@@ -15,6 +15,7 @@ from msseg.inference.memory import patches_at_once
 from msseg.inference.mirrors import Mirror, mirrored_axes
 from msseg.inference.passes import Passes
 from msseg.inference.placement import Placement, first_that_fits, placements
+from msseg.inference.previous import Previous
 from msseg.inference.streaming import View, Window, score_slabs
 from msseg.mirroring import with_neighbours
 from planning.label_pairs import Sides
@@ -39,6 +40,7 @@ def predict_logits(
     guidance: bool = True,
     regions: bool = False,
     sides: Sides | None = None,
+    previous: Previous | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
     """Mean logits (num_classes, z, y, x), float32, of a preprocessed image (c, z, y, x) in plan order.
@@ -50,7 +52,8 @@ def predict_logits(
     says which branches of a network answer: see `answering`. With `guidance`, a class that the networks'
     classification-guided modules see in no tile of the image is ruled out; one patch's word does not empty the others.
     With `regions` the scores are of those, each by itself; num_classes counts them then.
-    `sides` says which classes a view from the other side answers for each other.
+    `sides` says which classes a view from the other side answers for each other. `previous` is what the second network
+    of a cascade is shown beside the image.
     The networks lie on `device` and in evaluation mode; the
     result does too, unless its memory gave out. `on_batch(done, total)` counts forward passes; what it raises
     ends the prediction. ResourceError where memory gives out.
@@ -67,6 +70,7 @@ def predict_logits(
         noise_std=noise_std,
         seed=seed,
         sides=sides,
+        previous=previous,
     )
     ways = placements(device, batch_limit(device, window.patch))
     return first_that_fits(ways, lambda placement: _whole_scores(window, passes, placement, on_batch))
@@ -84,6 +88,7 @@ def make_window(
     noise_std: float = 0.01,
     seed: int = 0,
     sides: Sides | None = None,
+    previous: Previous | None = None,
 ) -> Window:
     """How a preprocessed image (c, z, y, x) is shown to the networks of `passes`; see `predict_logits`."""
     patch = (1,) * (3 - configuration.dimensions) + configuration.patch_size
@@ -101,7 +106,14 @@ def make_window(
         guided=passes.guided,
         noise_std=noise_std,
         seed=seed,
+        previous=None if previous is None else _padded_like(padded, inner, previous, configuration.image_padding),
     )
+
+
+def _padded_like(padded: np.ndarray, inner: Sequence[slice], previous: Previous, padding: str) -> Previous:
+    """The class map with the padding of its image."""
+    widths = [(side.start, length - side.stop) for side, length in zip(inner, padded.shape[1:], strict=True)]
+    return previous.padded(widths, _PAD_MODES[padding])
 
 
 def batch_limit(device: torch.device, patch: Sequence[int]) -> int:
@@ -148,7 +160,7 @@ def _views(
 ) -> tuple[View, ...]:
     from_end = [axis - dimensions for axis in mirror_axes]
     flips = [chosen for count in range(len(from_end) + 1) for chosen in itertools.combinations(from_end, count)]
-    swapped = {chosen: sides.classes for chosen in flips if sides is not None and sides.axis - dimensions in chosen}
+    swapped = {chosen: sides.outputs for chosen in flips if sides is not None and sides.axis - dimensions in chosen}
     return tuple(
         View(chosen, noisy=repeat > 0, classes=swapped.get(chosen, ()))
         for repeat in range(noise_repeats + 1)

@@ -19,6 +19,7 @@ from msseg.inference.answers import Answer, seen
 from msseg.inference.memory import rolled_axis
 from msseg.inference.passes import Forward
 from msseg.inference.placement import Placement
+from msseg.inference.previous import Previous
 from msseg.inference.tiles import axis_shares, tile_starts
 
 # Scores that are worked on at a time: on a CPU, so many as stay in its cache; on a GPU, so that launches do not count.
@@ -45,7 +46,7 @@ class Window:
     """An image (c, z, y, x), no axis shorter than the patch, and how it is shown; `inner` is where it is no padding.
 
     `networks` answer together, `guided` of them about presence; their means count. With `reuse`, tiles that hold one
-    value in each channel are shown once for all that hold the same.
+    value in each channel are shown once for all that hold the same. `previous`, on the image's grid, adds its planes.
     """
 
     image: np.ndarray
@@ -60,6 +61,7 @@ class Window:
     noise_std: float = 0.0
     seed: int = 0
     reuse: bool = True
+    previous: Previous | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,8 +90,17 @@ class Window:
         """The tiles of one value in each channel, with these values; none where noise tells them apart."""
         if not self.reuse or any(view.noisy for view in self.views):
             return {}
-        found = ((corner, _constant(self.image[self.region(corner)])) for corner in self.corners)
+        found = ((corner, self._value(corner)) for corner in self.corners)
         return {corner: values for corner, values in found if values is not None}
+
+    def _value(self, corner: Corner) -> Hashable:
+        """The one value in each channel of a tile that is shown alike in all views; None where it has no such."""
+        region = self.region(corner)
+        values = _constant(self.image[region])
+        if values is None or self.previous is None:
+            return values
+        found = self.previous.constant(region[1:], [view.flips for view in self.views], self.dimensions)
+        return None if found is None else (values, found)
 
     def region(self, corner: Corner) -> tuple[slice, ...]:
         """Where the tile of that corner lies in the image, all channels."""
@@ -230,6 +241,9 @@ class _Shower:
     def __init__(self, window: Window, forward: Forward, placement: Placement, counter: _Counter) -> None:
         self._window, self._forward, self._placement, self._counter = window, forward, placement, counter
         self._image = torch.from_numpy(window.image).to(placement.keep_on)
+        self._classes = None if window.previous is None else torch.from_numpy(window.previous.classes_zyx)
+        if self._classes is not None:
+            self._classes = self._classes.to(placement.keep_on)
         self._noise = torch.Generator(device=placement.device).manual_seed(window.seed)
 
     def answers(self, shown: Sequence[tuple[Corner, View]], size: int) -> Iterator[Answer]:
@@ -265,13 +279,22 @@ class _Shower:
         window = self._window
         shown = []
         for corner, view in batch:
-            tile = self._image[window.region(corner)]
+            tile = self._with_planes(self._image[window.region(corner)], corner, view)
             shown.append((tile[:, 0] if window.dimensions == 2 else tile).flip(view.flips))
         tiles = torch.stack(shown).to(self._placement.device)
         for tile, (_, view) in zip(tiles, batch, strict=True):
             if view.noisy:
-                tile += window.noise_std * torch.randn(tile.shape, generator=self._noise, device=tile.device)
+                image = tile[: len(self._image)]
+                image += window.noise_std * torch.randn(image.shape, generator=self._noise, device=tile.device)
         return tiles
+
+    def _with_planes(self, tile: torch.Tensor, corner: Corner, view: View) -> torch.Tensor:
+        """The tile (c, z, y, x), with what the first network of a cascade found there as further channels."""
+        if self._classes is None or self._window.previous is None:
+            return tile
+        table = self._window.previous.table(view.flips, self._window.dimensions).to(tile.device)
+        classes = self._classes[self._window.region(corner)[1:]]
+        return torch.cat((tile, table[:, classes.long()]))
 
 
 def _add_turned_back(total: torch.Tensor, logits: torch.Tensor, view: View) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from msseg.errors import CheckpointError
+from msseg.files import content_hash
+from msseg.previous_model import PreviousModel, previous_from_json
 from planning.plan import Configuration, Plan, plan_from_json
 
 _NAMES = ("checkpoint_final.safetensors", "checkpoint_latest.safetensors")
@@ -20,12 +22,17 @@ _LONGEST_HEADER = 100_000_000
 
 @dataclass(frozen=True)
 class ModelHeader:
-    """A model's plan, the configuration that it was trained with, its folds, and the bytes of their files."""
+    """A model's plan, the configuration that it was trained with, its folds, and the bytes of their files.
+
+    `previous` leads from the model's `folder` to the first model of a cascade.
+    """
 
     plan: Plan
     configuration: Configuration
     folds: tuple[str, ...]
     file_bytes: int
+    folder: Path = Path()
+    previous: PreviousModel | None = None
 
 
 def read_model_header(folder: Path, folds: Sequence[str | int] | None = None) -> ModelHeader:
@@ -40,7 +47,24 @@ def read_model_header(folder: Path, folds: Sequence[str | int] | None = None) ->
     axes = [set(_mirror_axes(header)) for header in headers]
     shared = tuple(axis for axis in configuration.mirror_axes if all(axis in each for each in axes))
     size = sum(path.stat().st_size for path in paths)
-    return ModelHeader(plan, replace(configuration, mirror_axes=shared), tuple(names), size)
+    previous = previous_from_json(headers[0].get("previous_stage"))
+    return ModelHeader(plan, replace(configuration, mirror_axes=shared), tuple(names), size, Path(folder), previous)
+
+
+def read_stages(folder: Path, folds: Sequence[str | int] | None = None) -> list[ModelHeader]:
+    """The headers of all networks of a cascade, the first one first; of any other model its own alone."""
+    header = read_model_header(folder, folds)
+    if header.previous is None:
+        return [header]
+    return [*read_stages(header.previous.folder(folder), header.previous.folds), header]
+
+
+def weights_hash(checkpoint: Path) -> str:
+    """A hash of a fold's checkpoint and, in a cascade, of the same fold's of the model before it."""
+    fold = checkpoint.parent
+    previous = previous_from_json(read_header(checkpoint).get("previous_stage"))
+    before = [] if previous is None else [_weights_path(previous.folder(fold.parent), fold.name.removeprefix("fold_"))]
+    return content_hash(checkpoint, *before)
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +65,9 @@ def measure_speeds(
     for fold, checkpoint in whole.checkpoints.items():
         chosen = _validation_cases(place, checkpoint)
         if chosen:
-            predictor = load_predictor(whole.folder, resolve_device(device), [fold], postprocess=False)
+            predictor = load_predictor(
+                whole.folder, resolve_device(device), [fold], postprocess=False, out_of_fold=True
+            )
             measure_fold(predictor, whole.folder / f"fold_{fold}", chosen, cases, quiet=quiet)
     if not write_summary(whole.folder):
         raise DatasetError(f"{whole.folder}: its folds have no validation cases, so there is nothing to measure on.")
@@ -87,7 +89,7 @@ def measure_fold(
     presets take turns case by case, so that whatever else the machine does slows them alike. Nothing is written where
     no case was measured.
     """
-    presets = {name: replace(predictor, options=options_for(name, PredictionOptions())) for name in SPEEDS}
+    presets = {name: predictor.with_options(options_for(name, PredictionOptions())) for name in SPEEDS}
     measured: list[CaseSpeeds] = []
     for case in progress(_spread(cases, most), "measure speeds", quiet=quiet):
         one = None if stop() else _measure_case(presets, case, predictor.model.plan, limit, measured)

@@ -28,6 +28,7 @@ class PreparedCase:
 
     `image` is (c, z, y, x) float32, `label` (z, y, x) or None, `locations` as of `sample_locations` (empty without
     a label). `crop_box` is one (start, stop) an axis; `spacing_mm` is the image's own, `spacing_before_mm` the file's.
+    `previous` is the same case as the first network of a cascade sees it.
     """
 
     image: np.ndarray
@@ -38,11 +39,17 @@ class PreparedCase:
     shape_before_crop: tuple[int, ...]
     crop_box: tuple[tuple[int, int], ...]
     locations: dict[int, np.ndarray] = field(default_factory=dict)
+    previous: PreparedCase | None = None
 
     @property
     def shape_after_crop(self) -> tuple[int, ...]:
         """The shape between crop and resampling."""
         return tuple(stop - start for start, stop in self.crop_box)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the image, for all networks of a cascade."""
+        return self.image.nbytes + (0 if self.previous is None else self.previous.nbytes)
 
     @property
     def properties(self) -> dict[str, Any]:

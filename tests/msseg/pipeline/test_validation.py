@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from msseg.checkpoint import Checkpoint, save_checkpoint
 from msseg.data.geometry import Geometry
 from msseg.data.image import write_label
 from msseg.data.labels import LabelMap
@@ -56,16 +58,19 @@ def test_a_segmentation_of_undeclared_values_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("weights", "options"), [(b"second", PredictionOptions()), (b"first", PredictionOptions(branches="fast"))]
+    ("weights", "options"), [(2.0, PredictionOptions()), (1.0, PredictionOptions(branches="fast"))]
 )
-def test_segmentations_of_other_weights_or_options_are_not_kept(tmp_path, weights, options):
-    checkpoint, output = tmp_path / "final", tmp_path / "validation"
-    checkpoint.write_bytes(b"first")
+def test_segmentations_of_other_weights_or_options_are_not_kept(
+    tmp_path, weights, options, make_plan, make_configuration
+):
+    checkpoint, output = tmp_path / "fold_0" / "final", tmp_path / "validation"
+    plan = make_plan(make_configuration())
+    save_checkpoint(checkpoint, Checkpoint({"w": torch.tensor([1.0])}, plan, "3d"))
     keep_outputs_of(checkpoint, output, PredictionOptions())
     (output / "a.nii.gz").write_bytes(b"segmentation")
     keep_outputs_of(checkpoint, output, PredictionOptions())
     assert (output / "a.nii.gz").exists()
-    checkpoint.write_bytes(weights)
+    save_checkpoint(checkpoint, Checkpoint({"w": torch.tensor([weights])}, plan, "3d"))
     keep_outputs_of(checkpoint, output, options)
     assert not (output / "a.nii.gz").exists()
 
