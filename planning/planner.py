@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from planning import choice, reasons, rules
@@ -16,13 +16,16 @@ from planning.network_row import NetworkRow
 from planning.networks import PLAIN_UNET, network_row
 from planning.normalisation import plan_channels
 from planning.plan import Configuration, Plan, Reason, validate_plan
-from planning.sizing import Size, Target, fit, low_resolution
+from planning.sizing import Size, Target, coarser_target, fit, fit_patch, low_resolution, patch_memory
 from planning.spacing import axis_order, median_new_shape, reorder, target_spacing
 from planning.variation import variations
 from planning.weights import SUPERVISION, class_weights, uniform_weights
 
-# What is planned of volumes; the last, which shares the cases of "2d", only where it is asked for.
-CONFIGURATIONS = ("3d", "2d", "2.5d")
+# What is planned of volumes: "2.5d", which shares the cases of "2d", only where it is asked for, and the last two only
+# where a patch of "3d" sees too little of the image.
+LOW_RESOLUTION, CASCADE = "3d_lowres", "3d_cascade"
+CONFIGURATIONS = ("3d", "2d", "2.5d", LOW_RESOLUTION, CASCADE)
+_DIMENSIONS = {"2d": 2, "2.5d": 2}  # of the others 3
 # What memory beyond the reference buys.
 GROW = ("patch", "batch")
 _DEFAULT_MEMORY = rules.REFERENCE_MEMORY_BYTES
@@ -46,11 +49,14 @@ class Budget:
     configuration: str | None = None
 
 
-def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
+def make_plan(fingerprint: Fingerprint, budget: Budget | None = None, coarse_mm: Sequence[float] | None = None) -> Plan:
     """The plan for a data set within a budget; the same input gives the same plan.
 
     Volumes get the configurations "3d" and "2d", and "2.5d" where it is asked for; encoders of 2D images leave out
     "3d", and single slices get "2d" alone. `planning.choice` says which is the default one and which network each has.
+    Where a patch of "3d" sees too little of the image, there are "3d_lowres", on a coarser grid, and "3d_cascade",
+    which sees what that predicts; numbered objects, which a coarse grid would merge, have neither. `coarse_mm` is the
+    grid of "3d_lowres" (plan order) where one was planned before, so that its cases serve every network.
     Raises PlanError for an unknown network, growth or configuration, and for a budget that no patch fits.
     """
     budget = _checked(budget or Budget())
@@ -58,10 +64,19 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
     planar = target.median_shape[0] == 1
     features = choice.measure(fingerprint, target)
     default = _default_configuration(features, budget)
-    names = _names(planar, budget)
+    has_stages = not planar and fingerprint.instances is None and _encoder(budget) == OWN
+    coarse = _coarse(target, budget, features, coarse_mm) if has_stages else None
+    names = _names(planar, budget, coarse is not None)
+    targets = {name: _in_plane(target) if name in _DIMENSIONS else target for name in names}
+    if coarse is not None:
+        targets[LOW_RESOLUTION] = coarse
     sides = decide_pairs(fingerprint)
     mirrored = tuple(place for place, axis in enumerate(order) if axis not in sides.unmirrored)
-    decided = [_configuration(name, target, budget, features, fingerprint, mirrored) for name in names]
+    decided = [
+        _configuration(name, targets[name], planar, budget, features, fingerprint, mirrored)
+        for name in names
+        if name != CASCADE
+    ]
     channels = plan_channels(fingerprint.channels, fingerprint.intensities, fingerprint.relative_size_after_crop)
     volumes = class_volumes_mm3(fingerprint)
     weights = uniform_weights(len(fingerprint.labels)) if volumes is None else class_weights(volumes)
@@ -89,18 +104,46 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None) -> Plan:
         has_spacing=fingerprint.has_spacing,
         label_pairs=sides.pairs,
         lateral_axis=sides.lateral_axis,
+        ignore=fingerprint.ignore,
         regions=fingerprint.regions,
     )
+    if CASCADE in names:
+        plan = _with_cascade(plan)
     validate_plan(plan, "planner")
     return plan
 
 
-def _names(planar: bool, budget: Budget) -> list[str]:
+def _with_cascade(plan: Plan) -> Plan:
+    """The plan with its "3d" once more, as one that also sees what "3d_lowres" predicts, and why there are the two."""
+    full, coarse = plan.configurations["3d"], plan.configurations[LOW_RESOLUTION]
+    cascade = replace(full, name=CASCADE, previous_stage=LOW_RESOLUTION, previous_classes=len(plan.planes))
+    configurations = {**plan.configurations, CASCADE: cascade}
+    return replace(
+        plan, configurations=configurations, reasons=(*plan.reasons, *reasons.two_stages(full, coarse, cascade))
+    )
+
+
+def _coarse(
+    volume: Target, budget: Budget, features: choice.Features, coarse_mm: Sequence[float] | None
+) -> Target | None:
+    """The grid of "3d_lowres", None where a patch of "3d" sees enough of the volume."""
+    if coarse_mm is not None:
+        return coarser_target(volume, coarse_mm)
+    row = network_row(choice.choose_network(features, "3d", budget.network).decision, budget.options)
+    held = patch_memory(row, _memory_bytes(budget), budget.grow)
+    return low_resolution(row, volume, fit_patch(row, volume, held)[0].patch_size, held)
+
+
+def _names(planar: bool, budget: Budget, two_stages: bool) -> list[str]:
     """The configurations to plan; PlanError where the one asked for is not among those that the images allow."""
     flat = planar or _encoder(budget) != OWN
-    possible = ["2d"] if planar else [name for name in CONFIGURATIONS if not flat or name != "3d"]
+    left_out = {"3d"} if flat else set()
+    left_out |= set() if two_stages else {LOW_RESOLUTION, CASCADE}
+    possible = ["2d"] if planar else [name for name in CONFIGURATIONS if name not in left_out]
     if budget.configuration not in (None, *possible):
-        why = "the images are single slices" if planar else "the encoder is one of 2D images"
+        why = "a patch sees enough of the image, or its objects are numbered"
+        if flat:
+            why = "the images are single slices" if planar else "the encoder is one of 2D images"
         raise PlanError(f"configuration: found {budget.configuration!r}, expected {' or '.join(possible)}, as {why}.")
     return [name for name in possible if name != "2.5d" or budget.configuration == "2.5d"]
 
@@ -158,18 +201,18 @@ def _target(fingerprint: Fingerprint) -> tuple[tuple[int, ...], Target]:
 
 def _configuration(
     name: str,
-    volume: Target,
+    target: Target,
+    planar: bool,
     budget: Budget,
     features: choice.Features,
     fingerprint: Fingerprint,
     mirrored: tuple[int, ...],
 ) -> tuple[Configuration, list[Reason]]:
-    """One configuration and its reasons; "2d" and "2.5d" drop the first axis, the coarsest.
+    """One configuration on the grid `target`, and its reasons.
 
     `mirrored` are the axes (z, y, x) in plan order that may be mirrored along.
     """
-    dimensions = 3 if name == "3d" else 2
-    target = _in_plane(volume) if dimensions == 2 else volume
+    dimensions = target.dimensions
     network = choice.choose_network(features, f"{dimensions}d", budget.network)
     row = network_row(network.decision, budget.options)
     memory_bytes = _memory_bytes(budget)
@@ -199,7 +242,7 @@ def _configuration(
         mirror_axes=tuple(axis - 3 + dimensions for axis in mirrored if axis >= 3 - dimensions),
         network_options=dict(budget.options),
         variations=variations(fingerprint),
-        image_padding="mirror" if volume.median_shape[0] == 1 else "zeros",
+        image_padding="mirror" if planar else "zeros",
         neighbour_slices=rules.NEIGHBOUR_SLICES if name == "2.5d" else 0,
     )
     because = reasons.configuration(configuration, row, network, target, size, memory_bytes, budget.grow)
@@ -207,6 +250,7 @@ def _configuration(
 
 
 def _in_plane(volume: Target) -> Target:
+    """The volume's grid without the first axis, the coarsest."""
     return Target(volume.spacing_mm[1:], volume.median_shape[1:], volume.dataset_voxels, volume.num_classes)
 
 

@@ -142,6 +142,25 @@ def configuration(
     ]
 
 
+def two_stages(full: Configuration, coarse: Configuration, cascade: Configuration) -> list[Reason]:
+    """Why there is `coarse`, a low-resolution stage beside `full`, and `cascade`, which sees what it predicts."""
+    seen, sees = (math.prod(one.patch_size) / math.prod(one.median_shape) for one in (full, coarse))
+    fewer = math.prod(full.median_shape) / math.prod(coarse.median_shape)
+    because = (
+        f"a patch of {full.name} sees {seen:.1%} of the median image, and below {rules.LOW_RESOLUTION_PATCH_SHARE:.0%} "
+        f"a low-resolution stage pays: on {fewer:.2g} times fewer voxels a patch sees {sees:.0%}"
+    )
+    worth = (
+        f"worth a try beside {full.name}, where what lies beyond a patch tells what is in it: it is {full.name} again, "
+        f"with {cascade.previous_classes} further channels that show the prediction; msseg_find_best compares them"
+    )
+    decision = f"{product(coarse.spacing_mm)} mm, median shape {product(coarse.median_shape)}"
+    return [
+        Reason(f"configurations.{coarse.name}.spacing_mm", decision, because, _NNUNET),
+        Reason(f"configurations.{cascade.name}.previous_stage", coarse.name, worth, _NNUNET),
+    ]
+
+
 Words = tuple[str, str, str]
 
 

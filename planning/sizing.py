@@ -52,13 +52,18 @@ def fit(row: NetworkRow, target: Target, memory_bytes: int, grow: str) -> Size:
     With `grow` "batch", memory beyond the row's reference (8 GB) multiplies the batch and leaves the patch as it is.
     Raises PlanError where even the smallest patch does not fit.
     """
-    patch_memory = min(memory_bytes, row.reference_memory_bytes) if grow == "batch" else memory_bytes
-    topology, voxels = fit_patch(row, target, patch_memory)
-    reference = reference_voxels(patch_memory, target.dimensions, row)
+    held = patch_memory(row, memory_bytes, grow)
+    topology, voxels = fit_patch(row, target, held)
+    reference = reference_voxels(held, target.dimensions, row)
     batch = round(reference / voxels * rules.REFERENCE_BATCH[target.dimensions])
-    batch = batch * memory_bytes // patch_memory
+    batch = batch * memory_bytes // held
     limit = batch_limit(topology.patch_size, target.dataset_voxels, row.batch_share)
     return Size(topology, max(min(batch, limit), rules.SMALLEST_BATCH), voxels, limit)
+
+
+def patch_memory(row: NetworkRow, memory_bytes: int, grow: str) -> int:
+    """What of the memory the patch may take; with `grow` "batch" what is beyond the row's reference is not for it."""
+    return min(memory_bytes, row.reference_memory_bytes) if grow == "batch" else memory_bytes
 
 
 def batch_limit(patch_size: Sequence[int], dataset_voxels: float, share: float = rules.LARGEST_BATCH_SHARE) -> int:
@@ -118,15 +123,24 @@ def low_resolution(row: NetworkRow, target: Target, patch_size: Sequence[int], m
     spacing, voxels, seen, coarse = target.spacing_mm, full, math.prod(patch_size), None
     while seen / voxels < rules.LOW_RESOLUTION_PATCH_SHARE:
         spacing = _coarser(spacing)
-        exact = [
-            fine / coarser * size
-            for fine, coarser, size in zip(target.spacing_mm, spacing, target.median_shape, strict=True)
-        ]
-        voxels = math.prod(exact)
-        shape = tuple(float(round(size)) for size in exact)
-        coarse = Target(spacing, shape, target.dataset_voxels * voxels / full, target.num_classes)
+        voxels = math.prod(_exact_shape(target, spacing))
+        coarse = coarser_target(target, spacing)
         seen = math.prod(fit_patch(row, coarse, memory_bytes)[0].patch_size)
     return coarse if full / voxels >= rules.LOW_RESOLUTION_SMALLEST_GAIN else None
+
+
+def coarser_target(target: Target, spacing_mm: Sequence[float]) -> Target:
+    """The same data set on a grid of another spacing."""
+    exact = _exact_shape(target, spacing_mm)
+    share = math.prod(exact) / math.prod(target.median_shape)
+    shape = tuple(float(max(round(size), 1)) for size in exact)
+    return Target(tuple(spacing_mm), shape, target.dataset_voxels * share, target.num_classes)
+
+
+def _exact_shape(target: Target, spacing_mm: Sequence[float]) -> list[float]:
+    """The median shape on a grid of another spacing, with its fractions of voxels."""
+    edges = zip(target.spacing_mm, spacing_mm, target.median_shape, strict=True)
+    return [fine / coarser * size for fine, coarser, size in edges]
 
 
 def _coarser(spacing_mm: Sequence[float]) -> tuple[float, ...]:
