@@ -30,7 +30,21 @@ def max_pooled_labels(target: torch.Tensor, size: tuple[int, ...], class_order: 
     Equal to pooling the one-hot classes and asking them in that order; plain max-pooling of a binary mask. A cell
     without foreground is ignored where any voxel of it is, as one of them may be foreground; else background.
     """
-    ranks, by_rank = _rank_tables(tuple(class_order), target.device)
+    return _max_pooled(target, size, (*class_order, -1, 0))
+
+
+def max_pooled_known_labels(target: torch.Tensor, size: tuple[int, ...], class_order: Sequence[int]) -> torch.Tensor:
+    """The same of each cell's voxels that are not ignored; ignored where all are.
+
+    For labels of which a part is annotated: were cells of background and ignored voxels ignored, foreground would be
+    all that a coarse grid learns between annotated slices.
+    """
+    return _max_pooled(target, size, (*class_order, 0, -1))
+
+
+def _max_pooled(target: torch.Tensor, size: tuple[int, ...], order: tuple[int, ...]) -> torch.Tensor:
+    """The first label of `order`, which has all, that a cell has a voxel of."""
+    ranks, by_rank = _rank_tables(order, target.device)
     pooled = ranks[target.long() + 1]
     for axis, length, wanted in _axes(target, size):
         if length != wanted:
@@ -39,9 +53,9 @@ def max_pooled_labels(target: torch.Tensor, size: tuple[int, ...], class_order: 
 
 
 @functools.lru_cache(maxsize=32)
-def _rank_tables(class_order: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _rank_tables(order: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """The rank of each label + 1, and the label of each rank; kept, so that a GPU is not waited for every step."""
-    by_rank = torch.tensor([0, -1, *reversed(class_order)])
+    by_rank = torch.tensor(order[::-1])
     ranks = torch.zeros(int(by_rank.max()) + 2, dtype=torch.int16)
     ranks[by_rank + 1] = torch.arange(len(by_rank), dtype=torch.int16)
     return ranks.to(device), by_rank.to(device)
@@ -86,7 +100,14 @@ def _windows(target: torch.Tensor, axis: int, length: int, wanted: int) -> torch
     return target.index_select(axis, voxels.flatten()).unflatten(axis, voxels.shape)
 
 
-DOWNSCALES: dict[str, Downscale] = {"nearest": nearest_labels, "max_pool": max_pooled_labels, "area": largest_labels}
+DOWNSCALES: dict[str, Downscale] = {
+    "nearest": nearest_labels,
+    "max_pool": max_pooled_labels,
+    "max_pool_known": max_pooled_known_labels,
+    "area": largest_labels,
+}
+# Where a part of the labels is ignored on purpose: the row that learns as much background as foreground of the rest.
+OF_SPARSE_LABELS = {"max_pool": "max_pool_known"}
 
 
 def downscale_target(
