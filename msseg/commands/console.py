@@ -28,6 +28,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
+DECIDE_BY = ("dice", "mean_dice", "iou", "accuracy", "object_f1", "dsb2018", "none")  # msseg.pipeline.decisions.METRICS
+
 _LOG = logging.getLogger("msseg")
 Command = Callable[[argparse.Namespace], int]
 
@@ -174,6 +176,16 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
         const=16,
         metavar="BITS",
         help="write CASE.probabilities.npz beside each label map, in 8 or 16 bits (default: 16)",
+    )
+
+
+def add_decide_by(parser: argparse.ArgumentParser, where: str) -> None:
+    parser.add_argument(
+        "--decide-by",
+        choices=DECIDE_BY,
+        metavar="METRIC",
+        help=f"{', '.join(DECIDE_BY)}: what thresholds of a single label are chosen by {where} (default: dsb2018 "
+        "for numbered objects, dice for images, none for volumes)",
     )
 
 

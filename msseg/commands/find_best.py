@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     console.add_task(parser)
     console.add_root(parser)
     console.add_workers(parser, "processes that look at cases (default: one a core)")
+    console.add_executor(parser)
     console.add_device(parser)
     parser.add_argument(
         "--challenge", metavar="NAME", help="rank as this challenge does (default: mean Dice; objects by their metric)"
@@ -52,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         metavar="N",
         help="cases drawn again so often (default: 1000)",
     )
-    console.add_contract(parser)
+    console.add_decide_by(parser, "on the other folds")
+    console.add_contract(parser, bounded=True)
     return console.run(parser, _run, argv)
 
 
@@ -61,17 +63,19 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
-    from msseg.pipeline.explain_folds import explain_find_best
+    from msseg.pipeline.explain_find_best import explain_find_best
 
-    asked = arguments.root, arguments.device, arguments.workers, not arguments.no_ensembles
+    asked = arguments.root, arguments.device, arguments.workers, not arguments.no_ensembles, arguments.max_ram
     return explain_find_best(arguments.task, machine, *asked)
 
 
 def _find(arguments: argparse.Namespace) -> int:
+    from msseg.folders import find_task, project_root
     from msseg.interrupts import stop_on_signals
     from msseg.pipeline.find_best import FindBestOptions, find_best
 
-    with stop_on_signals() as stop:
+    models = find_task(arguments.task, project_root(arguments.root)).models
+    with console.executor_of(arguments, models) as executor, stop_on_signals() as stop:
         report = find_best(
             arguments.task,
             root=arguments.root,
@@ -80,11 +84,14 @@ def _find(arguments: argparse.Namespace) -> int:
                 prefer=arguments.prefer,
                 ensembles=not arguments.no_ensembles,
                 draws=arguments.draws,
+                decide_by=arguments.decide_by,
             ),
             device=arguments.device,
             workers=arguments.workers,
             quiet=arguments.quiet,
             stop=stop,
+            max_ram=arguments.max_ram,
+            executor=executor,
         )
     code = console.conclude(arguments, report.summary(), not report.stopped)
     return console.EXIT_INTERRUPTED if stop.requested else code

@@ -165,11 +165,9 @@ def _predict_inference(arguments: argparse.Namespace) -> int:
     from msseg.interrupts import stop_on_signals
     from msseg.pipeline.inference_prediction import predict_inference
 
-    if arguments.executor != "processes":
-        raise MssegError("--executor: an inference.json is predicted on one machine. Give its models with -m instead.")
     if arguments.folds:
         raise MssegError(f"--folds {' '.join(arguments.folds)}: {arguments.inference} names the folds. Leave that out.")
-    with stop_on_signals() as stop:
+    with console.executor_of(arguments, arguments.output) as executor, stop_on_signals() as stop:
         report = predict_inference(
             arguments.input,
             arguments.output,
@@ -183,6 +181,7 @@ def _predict_inference(arguments: argparse.Namespace) -> int:
             stop=stop,
             max_ram=arguments.max_ram,
             outputs=_outputs(arguments),
+            executor=executor,
         )
     return _ended(arguments, report, stop)
 

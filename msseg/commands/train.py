@@ -28,8 +28,7 @@ examples:
 
 
 ALL_FOLDS = "all-folds"  # msseg.pipeline.folds, which loads torch
-# The own tables of decisions and recipes would load numpy and torch.
-DECIDE_BY = ("dice", "mean_dice", "iou", "accuracy", "object_f1", "dsb2018", "none")
+# The own table of recipes would load torch.
 RECIPE_NAMES = ("mss", "nnunet", "budget", "render", "unet_sharp", "unet_school")
 
 
@@ -54,13 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         "--encoder-weights", type=Path, metavar="FILE", help="weights that the encoder of a new training starts from"
     )
     _add_recipe(parser)
-    parser.add_argument(
-        "--decide-by",
-        choices=DECIDE_BY,
-        metavar="METRIC",
-        help=f"{', '.join(DECIDE_BY)}: what thresholds of a single label are chosen by on validation (default: dsb2018 "
-        "for numbered objects, dice for images, none for volumes)",
-    )
+    console.add_decide_by(parser, "on validation")
     parser.add_argument("--restart", action="store_true", help="forget what was trained before")
     console.add_group_by(parser)
     console.add_contract(parser, bounded=True)

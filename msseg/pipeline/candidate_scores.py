@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,27 +30,30 @@ from msseg.pipeline.out_of_fold_scores import (
     measure,
     scored_path,
 )
-from msseg.postprocessing.decide import Score, choose_rules, class_dice, dice_of
+from msseg.postprocessing.decide import Score, choose_rules, class_dice, dice_of, rules_score
 from msseg.postprocessing.rules import Rule
 from msseg.postprocessing.thresholds import OBJECT_METRICS
 from msseg.progress import progress
 from planning.plan import Plan
+from planning.regions import measured_labels
 
 _ALL = "all"
 _DICE = "dice"
+_OBJECTS = "dsb2018"
 
 
 @dataclass(frozen=True)
 class TaskMetric:
     """What candidates are ranked by, higher is better: how cases are measured, and the figure that they make.
 
-    `score` is what postprocessing rules are chosen by.
+    `score` is what postprocessing rules are chosen by, `deciding` the metric of thresholds, None without any.
     """
 
     name: str
     measuring: Measuring
     sample: Callable[[Sequence[CaseMetrics]], Sample]
     score: Score = class_dice
+    deciding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,17 @@ class Scored:
         return self.nested if self.is_treated else self.plain
 
 
-def task_metric(plan: Plan, challenge: str | None = None) -> TaskMetric:
+def task_metric(plan: Plan, challenge: str | None = None, decide_by: str | None = None) -> TaskMetric:
     """The task's own metric, or that of a challenge; DatasetError for a challenge whose ranking is not known.
 
-    Mean Dice of the foreground labels; of numbered objects the metric that thresholds are chosen by.
+    Mean Dice of the regions, else of the labels; of numbered objects the metric of objects that thresholds are chosen
+    by. `decide_by` is as of `deciding_metric`, which raises MssegError.
     """
-    labels: Mapping[str, LabelValues] = dict(list(plan.labels.items())[1:])
+    return replace(_ranking(plan, challenge, decide_by), deciding=deciding_metric(plan, decide_by))
+
+
+def _ranking(plan: Plan, challenge: str | None, decide_by: str | None) -> TaskMetric:
+    labels: Mapping[str, LabelValues] = measured_labels(plan.labels, plan.regions)
     if plan.instances is not None:
         labels = {plan.instances.name: plan.instances.value}
     is_objects = plan.instances is not None
@@ -94,9 +103,11 @@ def task_metric(plan: Plan, challenge: str | None = None) -> TaskMetric:
         return _challenge_metric(plan, challenge, labels)
     options = EvaluationOptions(surfaces=False, instances=is_objects)
     if is_objects:
-        name = deciding_metric(plan, None) or "dsb2018"
+        wish = deciding_metric(plan, decide_by)
+        name = wish if wish is not None and wish in OBJECT_METRICS else _OBJECTS
         return TaskMetric(name, Measuring(plan, labels, options), partial(_object_tally, metric=name))
-    return TaskMetric(_DICE, Measuring(plan, labels, options), partial(_dice_tally, labels=tuple(labels)))
+    sample = partial(_dice_tally, labels=tuple(labels))
+    return TaskMetric(_DICE, Measuring(plan, labels, options), sample, rules_score(plan.regions))
 
 
 def _challenge_metric(plan: Plan, challenge: str, labels: Mapping[str, LabelValues]) -> TaskMetric:
@@ -108,9 +119,9 @@ def _challenge_metric(plan: Plan, challenge: str, labels: Mapping[str, LabelValu
     index_of = {value: index for index, value in enumerate(plan.labels.values())}
     targets = [[index_of[one] for one in members_of(values) if one in index_of] for values in regions.values()]
     known = [target for target in targets if target]
-    rules_score = dice_of(known) if known and plan.instances is None else class_dice
+    chosen_by = dice_of(known) if known and plan.instances is None else class_dice
     sample = partial(_term_tally, terms=metric.terms)
-    return TaskMetric(challenge, Measuring(plan, regions, options), sample, rules_score)
+    return TaskMetric(challenge, Measuring(plan, regions, options), sample, chosen_by)
 
 
 def score(
@@ -120,6 +131,7 @@ def score(
     metric: TaskMetric,
     workers: int = 1,
     quiet: bool = True,
+    executor: Executor | None = None,
 ) -> Scored:
     """A model, or the mean of several, on every case; probabilities must be there. A case's error is raised."""
     plan = members[0].plan
@@ -133,7 +145,8 @@ def score(
         for fold, names in folds.validation.items()
         for name in names
     ]
-    work = _Work(" + ".join(one.name for one in members), sorted(items, key=lambda item: item.name), workers, quiet)
+    name, items = " + ".join(one.name for one in members), sorted(items, key=lambda item: item.name)
+    work = _Work(name, items, workers, quiet, executor)
     found = _treatments(work, plan, metric, list(folds.validation))
     treatments = {fold: (Treatment(), found[fold], found[_ALL]) for fold in folds.validation}
     measured = work.done(partial(measure, measuring=metric.measuring, treatments=treatments), "measure")
@@ -149,11 +162,12 @@ class _Work:
     items: Sequence[ScoredCase]
     workers: int
     quiet: bool
+    executor: Executor | None = None
 
     def done(self, look: Callable[[ScoredCase], Any], what: str) -> dict[str, Any]:
         """What a look gives, by case in their order; a case's error is raised."""
         found = {}
-        outcomes = map_cases(look, self.items, self.workers)
+        outcomes = map_cases(look, self.items, self.workers, self.executor)
         for item, outcome in progress(outcomes, f"{what} {self.name}", len(self.items), quiet=self.quiet):
             if outcome.error is not None:
                 raise outcome.error
@@ -166,12 +180,11 @@ def _treatments(work: _Work, plan: Plan, metric: TaskMetric, folds: Sequence[str
     chosen_on = {_ALL: [item.name for item in work.items]}
     chosen_on |= {fold: [item.name for item in work.items if item.fold != fold] for fold in folds}
     treatments = {key: Treatment() for key in chosen_on}
-    deciding = deciding_metric(plan, None)
-    if deciding is not None:
+    if metric.deciding is not None:
         looked = work.done(partial(look_at_thresholds, plan=plan, steps=SHARE_STEPS), "decide")
         for key, names in chosen_on.items():
             if names:
-                treatments[key] = Treatment(decision_from([_findings(looked, names)], deciding).decision)
+                treatments[key] = Treatment(decision_from([_findings(looked, names)], metric.deciding).decision)
     if plan.instances is None:
         thresholds = sorted({one.threshold for one in treatments.values()}, key=lambda one: one or 0.0)
         tables = work.done(partial(look_at_rules, plan=plan, thresholds=thresholds), "postprocess")

@@ -7,13 +7,13 @@ import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from msseg.data.cases import Case
 from msseg.data.dataset import Dataset, read_dataset
-from msseg.devices import resolve_device
 from msseg.errors import DatasetError, MssegError
 from msseg.evaluation.bootstrap import CONFIDENCE, DRAWS, SEED, Interval, groups_in_order
 from msseg.evaluation.comparison import CHOICES, Candidate, Choice, Row, compare, nested_figure
@@ -29,8 +29,9 @@ from msseg.pipeline.cross_validation import (
     nothing_complete,
     read_folds,
 )
+from msseg.pipeline.explain_find_best import Limits, limits_of
 from msseg.pipeline.inference_file import INFERENCE_FILE, Inference, Member, write_inference
-from msseg.pipeline.out_of_fold import make_probabilities
+from msseg.pipeline.out_of_fold import Where, make_probabilities
 
 SIMPLEST = "simplest"
 _NOTHING = "–"
@@ -41,13 +42,15 @@ class FindBestOptions:
     """What is compared and how it is chosen.
 
     `challenge` names the ranking that takes the place of the task's own metric. `prefer` is a name of `CHOICES`.
-    Without `ensembles` single models alone are compared.
+    Without `ensembles` single models alone are compared. `decide_by` names the metric that thresholds of a model of one
+    label are chosen by, see `deciding_metric`.
     """
 
     challenge: str | None = None
     prefer: str = SIMPLEST
     ensembles: bool = True
     draws: int = DRAWS
+    decide_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,15 @@ def find_best(
     workers: int | None = None,
     quiet: bool = True,
     stop: StopRequest | None = None,
+    max_ram: int | None = None,
+    executor: Executor | None = None,
 ) -> FindBestReport:
     """Compare all models of a task whose folds leave out every case, and their pairs; write `inference.json`.
 
-    Probabilities of cases are made where they are missing and kept. Raises CheckpointError where no model is complete,
-    DatasetError where the task has no folds or its cases are gone, MssegError for an unknown preference.
+    Probabilities of cases are made where they are missing and kept. `max_ram` bounds the bytes of main memory of all
+    processes together. The workers of an `executor` predict, each on its own `device`, and look at cases. Raises
+    CheckpointError where no model is complete, DatasetError where the task has no folds or its cases are gone,
+    MssegError for an unknown preference or metric, ResourceError where the least does not fit `max_ram`.
     """
     options = options or FindBestOptions()
     if options.prefer not in CHOICES:
@@ -119,18 +126,22 @@ def find_best(
     incomplete = tuple(one for one in found if not one.complete)
     if not models:
         raise nothing_complete(place, incomplete)
-    metric = task_metric(models[0].plan, options.challenge)
+    metric = task_metric(models[0].plan, options.challenge, options.decide_by)
     cases, workers = _cases(dataset, folds, place), workers or default_workers()
     groups = groups_in_order(folds.cases, folds.groups)
     report = FindBestReport(place.name, metric.name, len(folds.cases), len(set(groups)), incomplete)
+    limits = Limits({}, workers)
+    if max_ram is not None:
+        limits = limits_of(models, folds, cases, device, options.ensembles, workers, max_ram)
     for model in models:
-        if not make_probabilities(model, folds, cases, resolve_device(device), 1, quiet, stop):
+        where = Where(device, executor, limits.max_bytes.get(model.name))
+        if not make_probabilities(model, folds, cases, where, quiet, stop):
             return report
     scored: dict[str, Scored] = {}
     for members in _candidates(models, options.ensembles):
         if stop.requested:
             return report
-        one = score(members, folds, cases, metric, workers, quiet)
+        one = score(members, folds, cases, metric, limits.workers, quiet, executor)
         scored[" + ".join(member.name for member in members)] = one
     report = _chosen(replace(report, scored=scored), folds, groups, options)
     return _written(report, place, folds, options)
@@ -168,14 +179,16 @@ def _candidates(models: Sequence[CrossValidation], ensembles: bool) -> list[tupl
 
 
 def _with_labels_of(dataset: Dataset, model: CrossValidation) -> CrossValidation:
-    """The model, lacking where the data set has other labels now."""
-    if list(model.plan.labels.items()) == list(dataset.class_names.items()):
+    """The model, lacking where the data set has other labels or regions now."""
+    is_same = list(model.plan.labels.items()) == list(dataset.class_names.items())
+    if is_same and model.plan.regions == dataset.planned_regions:
         return model
     again = (
         f"msseg_plan_and_preprocess {dataset.name}",
         f"msseg_train {dataset.name} FOLD --restart (as {model.name})",
     )
-    return replace(model, lacking={"all": "trained with other labels than the data set has now"}, commands=again)
+    why = "trained with other labels or regions than the data set has now"
+    return replace(model, lacking={"all": why}, commands=again)
 
 
 def _cases(dataset: Dataset, folds: Folds, place: Task) -> dict[str, Case]:

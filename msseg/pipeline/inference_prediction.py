@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +17,24 @@ from msseg.data.cases import Case, find_images
 from msseg.data.image import read_geometry, read_image, write_label
 from msseg.data.problems import FileError, Problem
 from msseg.devices import resolve_device
-from msseg.errors import DatasetError, MssegError
+from msseg.errors import DatasetError
 from msseg.files import value_hash
 from msseg.inference.averaging import Held
 from msseg.inference.folder import PredictionReport, predict_folder
 from msseg.inference.memory import SINGLE_BYTES, free_bytes
 from msseg.inference.outputs import ProbabilityFiles, output_path
-from msseg.inference.prediction import has_one_foreground
 from msseg.inference.predictor import PredictionOptions, Predictor
 from msseg.inference.predictor import load_predictor as load_member
 from msseg.inference.probability_files import probabilities_path, write_probabilities
 from msseg.inference.speeds import speed_of
 from msseg.instances.decision import Decision, decision_to_json
 from msseg.interrupts import StopRequest
+from msseg.parallel import map_cases
 from msseg.pipeline.ensemble import AveragedCase, EnsembleOptions, average, label_of
 from msseg.pipeline.inference_file import Inference, read_inference
+from msseg.pipeline.out_of_fold_scores import Treatment
 from msseg.pipeline.prediction import RECORD, OutputWish, PathLike, bounded, predict_with, record_origin
+from msseg.pipeline.spread_prediction import PredictionJob, in_short, predict_cases_on, predict_folder_on
 from msseg.progress import progress
 
 # Of the free memory, what the mean and a member's probabilities of the largest case may take to be held together.
@@ -42,10 +46,20 @@ _MEMBERS = ".members"
 
 @dataclass(frozen=True)
 class _Ensemble:
-    """The members, loaded, and what is made of their mean."""
+    """The members, loaded, and what is made of their mean; `device` and `executor` say who predicts."""
 
+    found: Inference
     members: tuple[Predictor, ...]
     options: EnsembleOptions
+    device: str
+    executor: Executor | None
+
+    def job(self, number: int, wish: OutputWish, folder: Path, **more: Any) -> PredictionJob:
+        """What a worker of the executor must know to predict as a member does."""
+        one = self.found.members[number]
+        return PredictionJob(
+            one.model, one.folds, self.members[number].options, False, self.device, wish, folder, **more
+        )
 
 
 class _StoppedError(Exception):
@@ -65,24 +79,33 @@ def predict_inference(
     stop: StopRequest | None = None,
     max_ram: int | None = None,
     outputs: OutputWish | None = None,
+    executor: Executor | None = None,
 ) -> PredictionReport:
     """Segment every image of a folder as a file of `msseg_find_best` says; what became of each case.
 
     One member streams. Several answer case by case and their probabilities are averaged in memory, where half of what
     is free holds that of the largest case; else, and under `max_ram`, they predict all cases one after another into
-    files of 16 bits, which are averaged in slabs and removed. Options are those of `predict`. Raises CheckpointError
-    where the file or a model is not whole, and as `predict` does.
+    files of 16 bits, which are averaged in slabs and removed. Options are those of `predict`; the workers of an
+    `executor` predict in the same way, and average. Raises CheckpointError where the file or a model is not whole, and
+    as `predict` does.
     """
     outputs, options, stop = outputs or OutputWish(), options or PredictionOptions(), stop or StopRequest()
     found, workers = read_inference(Path(inference)), workers or 1
     if max_ram is not None:
         options = _bounded(found, options, input_folder, device, workers, max_ram, outputs)
+    here = device if executor is None else "cpu"
     members = tuple(
-        load_member(one.model, resolve_device(device), one.folds, options, postprocess=False, decide=False)
+        load_member(one.model, resolve_device(here), one.folds, options, postprocess=False, decide=False)
         for one in found.members
     )
-    ensemble = _Ensemble(members, _treatment(found, members, postprocess, outputs))
+    ensemble = _Ensemble(found, members, _treatment(found, members, postprocess, outputs), device, executor)
     made_with = _made_with(Path(inference), found, ensemble, postprocess)
+    if len(members) == 1 and executor is not None:
+        treatment = Treatment(ensemble.options.decision, ensemble.options.rules)
+        wish = OutputWish(decide=False, instances=outputs.instances, probability_bits=outputs.probability_bits)
+        job = ensemble.job(0, wish, Path(output_folder), overwrite=overwrite, treatment=treatment)
+        channels = len(members[0].model.plan.channels)
+        return predict_folder_on(executor, job, Path(input_folder), channels, made_with, quiet, stop)
     if len(members) == 1:
         single = replace(members[0], rules=ensemble.options.rules, decision=ensemble.options.decision)
         return predict_with(single, input_folder, output_folder, made_with, outputs, overwrite, workers, quiet, stop)
@@ -92,7 +115,7 @@ def predict_inference(
     record_origin(output / RECORD, made_with, overwrite)
     skipped = [case for case in cases if not overwrite and _is_written(case, output, ensemble.options)]
     todo = [case for case in cases if case not in skipped]
-    together = max_ram is None and _fit_together(todo, len(members[0].model.plan.labels))
+    together = executor is None and max_ram is None and _fit_together(todo, members[0].model.plan.outputs)
     work = _together if together else _one_after_another
     report = work(ensemble, todo, output, value_hash(made_with), workers, quiet, stop)
     return _with(report, skipped, problems)
@@ -120,9 +143,7 @@ def _treatment(
     found: Inference, members: Sequence[Predictor], postprocess: bool, outputs: OutputWish
 ) -> EnsembleOptions:
     plan = members[0].model.plan
-    asked = "objects" if outputs.instances else "a threshold" if outputs.threshold is not None else None
-    if asked is not None and not has_one_foreground(plan):
-        raise MssegError(f"{asked} of a model of {len(plan.labels) - 1} labels; expected one label. Leave that out.")
+    outputs.check_for(plan)
     decision = found.decision if outputs.decide else None
     if outputs.threshold is not None:
         decision = replace(decision or Decision(), foreground=outputs.threshold)
@@ -150,10 +171,10 @@ def _made_with(path: Path, found: Inference, ensemble: _Ensemble, postprocess: b
     }
 
 
-def _fit_together(cases: Sequence[Case], num_classes: int) -> bool:
+def _fit_together(cases: Sequence[Case], outputs: int) -> bool:
     """Whether the mean and one member's probabilities of the largest case fit into a share of the free memory."""
     free = free_bytes()
-    needed = max((2 * num_classes * SINGLE_BYTES * _voxels(case) for case in cases), default=0)
+    needed = max((2 * outputs * SINGLE_BYTES * _voxels(case) for case in cases), default=0)
     return free is None or needed <= _SHARE_TOGETHER * free
 
 
@@ -177,7 +198,7 @@ def _together(
         except _StoppedError:
             break
         except Exception as error:  # whatever is wrong with a case harms no other
-            failed[case.name] = str(error) if isinstance(error, MssegError) else f"{type(error).__name__}: {error}"
+            failed[case.name] = in_short(error)
         else:
             written.append(case.name)
     ended = {*written, *failed}
@@ -195,14 +216,15 @@ def _mean(members: Sequence[Predictor], case: Case, stop: StopRequest) -> Held:
         del found, prepared
     assert mean is not None
     mean /= len(members)
-    return Held(mean, geometry, dict(plan.labels), plan.instances)
+    return Held(mean, geometry, dict(plan.labels), plan.instances, plan.regions)
 
 
 def _write(mean: Held, case: Case, output: Path, options: EnsembleOptions) -> None:
     """The label map last: where it is, the probabilities are."""
     if options.probability_bits is not None:
         path = probabilities_path(case.name, output)
-        write_probabilities(path, mean.values, mean.geometry, mean.labels, options.probability_bits, mean.instances)
+        coding = mean.labels, options.probability_bits, mean.instances, mean.regions
+        write_probabilities(path, mean.values, mean.geometry, *coding)
     write_label(output_path(case, output), label_of(mean, options), mean.geometry)
 
 
@@ -212,29 +234,49 @@ def _one_after_another(
     """Every member on all cases, then their files' mean; the files are kept where that is stopped."""
     rooms = [output / _MEMBERS / key / str(number) for number in range(len(ensemble.members))]
     failed: dict[str, str] = {}
-    for member, room in zip(ensemble.members, rooms, strict=True):
-        report = predict_folder(
-            member,
-            [case for case in cases if case.name not in failed],
-            room,
-            labels=False,
-            beside=[ProbabilityFiles(room, _BITS)],
-            workers=workers,
-            quiet=quiet,
-            stop=lambda: stop.requested,
-        )
+    for number, room in enumerate(rooms):
+        left_to_do = [case for case in cases if case.name not in failed]
+        report = _member_files(ensemble, number, left_to_do, room, workers, quiet, stop)
         failed |= report.failed
         if report.stopped:
             left = tuple(case.name for case in cases if case.name not in failed)
             return PredictionReport((), (), failed, left)
-    written = []
-    for case in cases:
-        if case.name not in failed:
-            files = tuple(probabilities_path(case.name, room) for room in rooms)
-            average(AveragedCase(case.name, files, output_path(case, output)), ensemble.options)
-            written.append(case.name)
+    averaged = [
+        AveragedCase(case.name, tuple(probabilities_path(case.name, room) for room in rooms), output_path(case, output))
+        for case in cases
+        if case.name not in failed
+    ]
+    outcomes = map_cases(partial(average, options=ensemble.options), averaged, 1, ensemble.executor)
+    for averaged_case, outcome in outcomes:
+        if outcome.error is not None:
+            failed[averaged_case.name] = in_short(outcome.error)
     shutil.rmtree(output / _MEMBERS, ignore_errors=True)
-    return PredictionReport(tuple(written), (), failed)
+    return PredictionReport(tuple(one.name for one in averaged if one.name not in failed), (), failed)
+
+
+def _member_files(
+    ensemble: _Ensemble,
+    number: int,
+    cases: Sequence[Case],
+    room: Path,
+    workers: int,
+    quiet: bool,
+    stop: StopRequest,
+) -> PredictionReport:
+    """A member's probabilities of the cases as files in its room."""
+    if ensemble.executor is not None:
+        job = ensemble.job(number, OutputWish(decide=False, probability_bits=_BITS), room, labels=False)
+        return predict_cases_on(ensemble.executor, job, cases, quiet, stop)
+    return predict_folder(
+        ensemble.members[number],
+        cases,
+        room,
+        labels=False,
+        beside=[ProbabilityFiles(room, _BITS)],
+        workers=workers,
+        quiet=quiet,
+        stop=lambda: stop.requested,
+    )
 
 
 def _with(report: PredictionReport, skipped: Sequence[Case], problems: Sequence[Problem]) -> PredictionReport:

@@ -82,6 +82,13 @@ def test_comparing_is_explained_from_headers(trained, capsys):
     assert "3d_plain_unet" in said and "compare" in said and "candidates 1" in said
 
 
+def test_a_limit_lowers_the_workers_that_compare_or_is_refused(trained, capsys):
+    for limit, expected in (("20GB", 0), ("120MB", 1)):
+        assert explained("find_best", TASK, "--root", trained, "--workers", 3, "--max-ram", limit) == expected
+    said = capsys.readouterr()
+    assert "workers 3" in said.out and "needs at least" in said.err
+
+
 def test_predicting_with_the_file_counts_every_member(trained, capsys):
     models = trained / "models" / TASK
     member = {"model": "3d_plain_unet", "folds": ["0", "1"]}

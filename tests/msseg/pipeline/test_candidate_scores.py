@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from msseg.data.cases import Case
 from msseg.data.geometry import Geometry
 from msseg.data.image import write_label
-from msseg.errors import DatasetError
+from msseg.errors import DatasetError, MssegError
 from msseg.inference.probability_files import write_probabilities
 from msseg.pipeline.candidate_scores import score, task_metric
 from msseg.pipeline.cross_validation import CrossValidation, Folds
@@ -32,7 +34,7 @@ def world(tmp_path, make_configuration, make_plan):
                 write_probabilities(path, values, GRID, self.plan.labels, 8)
             return CrossValidation(tmp_path / name, self.plan, {}, ())
 
-        def scored(self, references, *members):
+        def scored(self, references, *members, decide_by=None, executor=None):
             cases = {}
             for number, mask in enumerate(references):
                 path = tmp_path / "labels" / f"case_{number}.nii.gz"
@@ -40,7 +42,7 @@ def world(tmp_path, make_configuration, make_plan):
                 cases[f"case_{number}"] = Case(f"case_{number}", (), path)
             names = sorted(cases)
             folds = Folds({"0": tuple(names[::2]), "1": tuple(names[1::2])}, None)
-            return score(members, folds, cases, task_metric(self.plan))
+            return score(members, folds, cases, task_metric(self.plan, None, decide_by), executor=executor)
 
     return World()
 
@@ -104,12 +106,38 @@ def test_a_threshold_of_images_is_chosen_on_the_other_folds(world, make_configur
     assert found.treatment.threshold is not None and 0.2 < found.treatment.threshold < 0.4
 
 
+def test_thresholds_are_chosen_where_they_are_asked_for_alone(world, make_configuration, make_plan):
+    low = probable(block(OBJECT), 0.4, 0.2)
+    model = world.model("a", [low] * 4)  # volumes: none by itself
+    assert world.scored([block(OBJECT)] * 4, model).found.decision is None
+    asked = world.scored([block(OBJECT)] * 4, model, decide_by="iou")
+    assert asked.found.decision.metric == "iou" and 0.2 < asked.treatment.threshold < 0.4
+    world.plan = make_plan(make_configuration((8, 8)))  # images: pooled Dice by itself
+    assert world.scored([block(OBJECT)] * 4, model, decide_by="none").found.decision is None
+
+
+def test_the_workers_of_an_executor_find_the_same(world):
+    model = world.model("a", [probable(block(OBJECT, FAR))] * 6)
+    alone = world.scored([block(OBJECT)] * 6, model, decide_by="dice")
+    with ThreadPoolExecutor(2) as executor:
+        spread = world.scored([block(OBJECT)] * 6, model, decide_by="dice", executor=executor)
+    assert alone.treatment == spread.treatment and alone.nested.figure() == spread.nested.figure()
+
+
 def test_the_metric_is_the_tasks_own_or_a_challenges(make_configuration, make_plan):
     plan = make_plan(make_configuration())
     assert task_metric(plan).name == "dice"
     levels = {"background": 0, "border": 1, "rim": 2, "core": 3}
     objects = make_plan(make_configuration((8, 8)), labels=levels, instances=InstancePlan("nucleus", 1))
     assert task_metric(objects).name == "dsb2018"
+    assert (
+        task_metric(objects, None, "object_f1").name == task_metric(objects, None, "object_f1").deciding == "object_f1"
+    )
+    by_pixels = task_metric(objects, None, "dice")
+    assert (by_pixels.name, by_pixels.deciding) == ("dsb2018", "dice")
+    assert task_metric(plan, "decathlon", "dice").deciding == "dice"
+    with pytest.raises(MssegError, match="numbered objects"):
+        task_metric(plan, None, "dsb2018")
     assert task_metric(plan, "decathlon").name == "decathlon"
     with pytest.raises(DatasetError, match="no_such"):
         task_metric(plan, "no_such")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msseg.commands import train as command
+from msseg.commands import console
 from msseg.data.cases import Case
 from msseg.data.geometry import Geometry
 from msseg.data.image import write_label
@@ -76,7 +76,7 @@ def test_the_metric_is_the_data_sets_unless_one_is_asked_for(flat, numbered, mak
 
 
 def test_the_command_line_knows_the_metrics():
-    assert (*METRICS, NO_DECISION) == command.DECIDE_BY
+    assert (*METRICS, NO_DECISION) == console.DECIDE_BY
 
 
 def test_the_models_decision_follows_from_all_its_folds(tmp_path, flat):

@@ -12,12 +12,15 @@ import pytest
 
 from msseg.data.geometry import Geometry
 from msseg.data.image import read_label, write_image, write_label
-from msseg.errors import CheckpointError, DatasetError, MssegError
+from msseg.errors import CheckpointError, DatasetError, MssegError, ResourceError
 from msseg.files import read_json, write_json
 from msseg.folders import find_task
+from msseg.parallel import case_executor
 from msseg.pipeline.find_best import FindBestOptions, find_best
-from msseg.pipeline.inference_file import read_inference
+from msseg.pipeline.inference_file import Inference, Member, read_inference, write_inference
+from msseg.pipeline.inference_prediction import predict_inference
 from msseg.pipeline.planning import PlanningOptions, plan_and_preprocess
+from msseg.pipeline.prediction import OutputWish
 
 TASK = "Dataset003_Bars"
 SHAPE = (4, 16, 18)
@@ -158,6 +161,49 @@ def test_an_ensemble_predicts_the_mean_of_its_members(compared, tmp_path, limit,
     assert not (tmp_path / "at once" / ".members").exists()
     said = called("predict", *common[:-1], "-o", tmp_path / "at once", "--inference", path, *limit)
     assert "0 written, 2 were there already" in said
+
+
+def test_workers_of_an_executor_predict_members_as_the_command_alone(compared, tmp_path):
+    root, _, _ = compared
+    images, models = root / "raw" / TASK / "imagesTs", root / "models" / TASK
+    names = ("2d_plain_unet", "3d_plain_unet")
+    for members in (names, names[1:]):
+        listed = tuple(Member(models / name, ("0", "1", "2")) for name in members)
+        path = models / f"{len(members)}.json"
+        write_inference(path, Inference(listed, (), None, "dice", {}))
+        alone, spread = (tmp_path / f"{word} {len(members)}" for word in ("alone", "spread"))
+        wish = OutputWish(probability_bits=8)
+        predict_inference(images, alone, path, device="cpu", outputs=wish)
+        with case_executor(1) as executor:
+            report = predict_inference(images, spread, path, device="cpu", outputs=wish, executor=executor)
+        assert len(report.written) == 2 and report.is_complete and not (spread / ".members").exists()
+        for name in ("p3_6", "p3_7"):
+            (expected, _), (found, _) = (read_label(room / f"{name}.nii.gz") for room in (alone, spread))
+            assert (expected != found).sum() <= (2 if len(members) > 1 else 0)
+            assert (spread / f"{name}.probabilities.npz").is_file()
+
+
+def test_workers_of_an_executor_make_what_is_missing_and_compare(compared):
+    root, _, _ = compared
+    gone = sorted(files_of(root, "*/fold_*/validation_probabilities/*.npz"))[-1]
+    content = gone.read_bytes()
+    gone.unlink()
+    options = FindBestOptions(ensembles=False, draws=20)
+    with case_executor(1) as executor:
+        spread = find_best(TASK, root, options, device="cpu", workers=1, executor=executor)
+    assert gone.read_bytes() == content
+    alone = find_best(TASK, root, options, device="cpu", workers=1)
+    assert [(row.name, row.figure) for row in spread.rows] == [(row.name, row.figure) for row in alone.rows]
+
+
+def test_a_limit_of_memory_is_kept_with_fewer_workers_or_refused(compared, make_machine, monkeypatch):
+    root, _, _ = compared
+    monkeypatch.setattr("msseg.machine.measured_machine", lambda **_: make_machine())
+    options = FindBestOptions(ensembles=False, draws=20)
+    report = find_best(TASK, root, options, device="cpu", workers=2, max_ram=2 * 10**9)
+    assert report.path is not None
+    with pytest.raises(ResourceError, match="--max-ram 60 MB: comparing needs at least"):
+        find_best(TASK, root, options, device="cpu", workers=2, max_ram=6 * 10**7)
 
 
 def test_one_member_predicts_as_its_model_does(compared, tmp_path):
