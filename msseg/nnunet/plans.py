@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from msseg.data.regions import DeclaredRegions, declared_regions
 from msseg.nnunet.architecture import Architecture, read_architecture
 from planning.errors import PlanError
 from planning.json_fields import flag, integer, mapping, number, one_of, positive, refuse, sequence, text
 from planning.networks import network_row
 from planning.plan import ChannelPlan, Configuration, Plan, Reason, validate_plan
+from planning.regions import Region
 from planning.rules import DUMMY_2D_FACTOR, LABEL_ORDERS, SPLINE_ORDERS
 from planning.weights import SUPERVISION, uniform_weights
 
@@ -32,6 +35,7 @@ _RESAMPLED: dict[str, tuple[tuple[int, ...], bool]] = {
 _READERS_AS_STORED = ("SimpleITKIO", "NibabelIO", "NaturalImage2DIO", "Tiff3DIO")
 _READERS_REORIENTED = ("NibabelIOWithReorient", "SimpleITKIOWithReorient")
 _LABEL_MANAGER = "LabelManager"
+_IGNORE = "ignore"
 _NOT_YET = "Such a model cannot be taken over yet; predict with nnU-Net itself."
 
 
@@ -59,7 +63,8 @@ def import_plan(
     """Our plan with the one configuration that a model was trained in.
 
     `mirror_axes` are the checkpoint's. Raises PlanError where a field is missing, or asks for what ours cannot do:
-    the cascade, regions, an ignore label, other networks, preprocessors, resamplings or intensity schemes.
+    the cascade, other networks, preprocessors, resamplings or intensity schemes; DatasetError where regions are
+    malformed.
     """
     place = f"{files.folder}/plans.json"
     fields = _inherited(files.plans, configuration_name, place)
@@ -70,7 +75,7 @@ def import_plan(
     plans_name = str(files.plans.get("plans_name", ""))
     architecture = read_architecture(fields, dimensions, plans_name, trainer, place)
     configuration = _configuration(configuration_name, fields, architecture, mirror_axes, place)
-    labels = _labels(files)
+    labels, regions, ignore = _labels(files)
     row = network_row(architecture.network)
     plan = Plan(
         dataset_name=text(files.plans.get("dataset_name"), f"{files.folder}/plans.json: dataset_name"),
@@ -84,6 +89,8 @@ def import_plan(
         default_configuration=configuration_name,
         memory_bytes=row.reference_memory_bytes,
         reasons=(_reason(files, configuration_name, plans_name),),
+        regions=regions,
+        ignore=ignore,
     )
     validate_plan(plan, f"{files.folder}/plans.json")
     return ImportedPlan(plan, configuration, (*_reader_notes(files.plans), *_network_notes(architecture)))
@@ -211,26 +218,48 @@ def _all_finite(figures: Mapping[str, Any]) -> bool:
     return all(isinstance(value, (int, float)) and abs(value) < float("inf") for value in figures.values())
 
 
-def _labels(files: ModelFiles) -> dict[str, int]:
-    """The classes in the order of their values, which nnU-Net wants to be 0, 1, 2, …"""
+def _labels(files: ModelFiles) -> tuple[dict[str, int], tuple[Region, ...], int | None]:
+    """The classes in the order of their values, which nnU-Net wants to be 0, 1, 2, …, the regions, the ignored value.
+
+    nnU-Net learns regions where some label has several values: every label but the background is one then.
+    """
     place = f"{files.folder}/dataset.json: labels"
     one_of(_LABEL_MANAGER)(
         files.plans.get("label_manager", _LABEL_MANAGER), f"{files.folder}/plans.json: label_manager"
     )
     found = mapping(lambda value, _: value)(files.dataset.get("labels"), place)
-    if "ignore" in found:
-        raise PlanError(f"{place}: found an ignore label, expected classes alone. {_NOT_YET}")
-    labels = {name: _label(value, f"{place}.{name}") for name, value in found.items()}
+    classes = {name: value for name, value in found.items() if name != _IGNORE}
+    ignore = _label(found[_IGNORE], f"{place}.{_IGNORE}") if _IGNORE in found else None
+    declared = _declared(files, classes)
+    labels = (
+        {name: _label(value, f"{place}.{name}") for name, value in classes.items()}
+        if declared is None
+        else declared.labels
+    )
     ordered = dict(sorted(labels.items(), key=lambda item: item[1]))
     if list(ordered.values()) != list(range(len(ordered))):
         raise refuse(place, found, "the values 0 (background), 1, 2, … without gaps")
-    return ordered
+    return ordered, _regions(declared), ignore
+
+
+def _declared(files: ModelFiles, labels: Mapping[str, Any]) -> DeclaredRegions | None:
+    if not any(isinstance(value, (list, tuple)) and len(value) > 1 for value in labels.values()):
+        return None
+    return declared_regions(Path(files.folder) / "dataset.json", labels, files.dataset.get("regions_class_order"))
+
+
+def _regions(declared: DeclaredRegions | None) -> tuple[Region, ...]:
+    """The regions in nnU-Net's order; class indices are the values, which have no gaps."""
+    if declared is None:
+        return ()
+    pairs = zip(declared.values.items(), declared.painted, strict=True)
+    return tuple(Region(name, values, painted) for (name, values), painted in pairs)
 
 
 def _label(value: Any, place: str) -> int:
     if isinstance(value, (list, tuple)):
         if len(value) != 1:
-            raise PlanError(f"{place}: found the region {list(value)}, expected one value a class. {_NOT_YET}")
+            raise PlanError(f"{place}: found the values {list(value)}, expected one value a class.")
         value = value[0]
     if isinstance(value, str) and value.isdecimal():
         value = int(value)

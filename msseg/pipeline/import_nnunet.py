@@ -18,6 +18,7 @@ from msseg.nnunet.plans import ImportedPlan, ModelFiles, import_plan
 from msseg.nnunet.postprocessing import find_postprocessing, read_postprocessing
 from msseg.nnunet.weights import our_weights
 from msseg.postprocessing.rules import write_rules
+from planning.plan import Plan
 
 PROVENANCE = "imported"
 KINDS = ("final", "best")
@@ -45,10 +46,15 @@ class ImportReport:
         configuration, plan = self.imported.configuration, self.imported.plan
         lines = [
             f"{self.model}: {plan.dataset_name}, {configuration.name}, {configuration.network}, "
-            f"{len(plan.labels)} classes, folds {', '.join(self.folds)}, mirrored along "
+            f"{_scored(plan)}, folds {', '.join(self.folds)}, mirrored along "
             f"{len(configuration.mirror_axes)} axes, {self.rules} postprocessing rules."
         ]
         return "\n".join([*lines, *(f"note: {note}." for note in self.notes)])
+
+
+def _scored(plan: Plan) -> str:
+    """What its network scores."""
+    return f"{len(plan.regions)} regions" if plan.regions else f"{len(plan.labels)} classes"
 
 
 def import_nnunet(
@@ -133,7 +139,7 @@ def _same_training(one: TrainedFold, first: TrainedFold) -> None:
 
 def _our_checkpoint(fold: TrainedFold, imported: ImportedPlan) -> Checkpoint:
     plan, configuration = imported.plan, imported.configuration
-    weights = our_weights(fold.weights, configuration, len(plan.channels), len(plan.labels), str(fold.path))
+    weights = our_weights(fold.weights, configuration, len(plan.channels), plan.outputs, str(fold.path))
     origin: Mapping[str, Any] = {
         "from": "nnU-Net v2",
         "trainer": fold.trainer,

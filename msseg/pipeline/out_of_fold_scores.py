@@ -6,7 +6,7 @@ Apart from `find_best`, so that the workers that look do not load torch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +74,7 @@ def look_at_thresholds(item: ScoredCase, plan: Plan, steps: int) -> tuple[ShareC
     mean = _read(item, plan)
     reference = read_reference(item.reference, plan)
     shares = np.concatenate([_shares(slab, steps) for _, slab in mean.slabs()])
-    counts = count_shares(shares, reference > 0, steps)
+    counts = count_shares(shares, reference, steps)
     if plan.instances is None:
         return counts, None
     from msseg.pipeline.object_search import probabilities_table  # loads torch
@@ -102,7 +102,7 @@ def measure(item: ScoredCase, measuring: Measuring, treatments: Mapping[str, Seq
             reference,
             geometry.spacing_mm,
             measuring.labels,
-            measuring.options,
+            replace(measuring.options, ignore=measuring.plan.ignore),
         )
         for treatment in treatments[item.fold]
     ]
@@ -127,6 +127,11 @@ def spacing_in(geometry: Geometry, has_spacing: bool) -> tuple[float, float, flo
 
 def _read(item: ScoredCase, plan: Plan) -> Mean:
     mean = read_mean(item.probabilities)
+    if mean.regions != plan.regions:
+        raise DatasetError(
+            f"{item.probabilities[0]}: not the probabilities of the model's regions. Delete the file and run the same "
+            "command again."
+        )
     if list(mean.labels) != list(plan.labels):
         raise DatasetError(
             f"{item.probabilities[0]}: classes {', '.join(mean.labels)}, but the model has {', '.join(plan.labels)}. "

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from msseg.nnunet.plans import ImportedPlan, ModelFiles, import_plan
-from planning.errors import PlanError
+from planning.errors import MssegError, PlanError
+from planning.regions import Region
 
 
 def imported(model: Any, trainer: str = "nnUNetTrainer", mirror_axes: tuple[int, ...] | None = (0, 1)) -> ImportedPlan:
@@ -52,6 +53,23 @@ def test_labels_channels_and_axes_arrive(make_model: Callable[..., Any]):
     assert (mr.name, mr.normalisation, mr.inside_nonzero_mask) == ("MR", "zscore", True)
     assert plan.default_configuration == "3d_fullres"
     assert "nnU-Net" in plan.reasons[0].source
+
+
+def test_regions_arrive_in_the_order_in_which_they_are_painted(make_model: Callable[..., Any]):
+    model = make_model()
+    labels = {"background": 0, "whole": [1, 3, 2], "core": [2, 3], "enhancing": 3, "ignore": 4}
+    model.dataset.update(labels=labels, regions_class_order=[1, 2, 3])
+    plan = imported(model).plan
+    assert plan.labels == {"background": 0, "label_1": 1, "label_2": 2, "enhancing": 3}
+    regions = (Region("whole", (1, 2, 3), 1), Region("core", (2, 3), 2), Region("enhancing", (3,), 3))
+    assert plan.regions == regions and plan.outputs == 3
+    assert plan.ignore == 4
+
+
+def test_labels_of_one_value_each_are_no_regions_even_as_lists(make_model: Callable[..., Any]):
+    model = make_model()
+    model.dataset.update(labels={"background": 0, "a": [1], "b": 2}, regions_class_order=[1, 2])
+    assert imported(model).plan.regions == ()
 
 
 def test_two_dimensions_and_residual_encoders_arrive(make_model: Callable[..., Any]):
@@ -161,8 +179,14 @@ def another_network(model: Any) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
     "a cascade": (in_configuration(previous_stage="3d_lowres"), "cascade"),
-    "regions": (in_dataset(labels={"background": 0, "whole": [1, 2], "core": 2}), "region"),
-    "an ignore label": (in_dataset(labels={"background": 0, "a": 1, "ignore": 2}), "ignore label"),
+    "regions without an order": (
+        in_dataset(labels={"background": 0, "whole": [1, 2], "core": 2}),
+        "regions_class_order",
+    ),
+    "a region that paints another": (
+        in_dataset(labels={"background": 0, "whole": [1, 2], "core": 2}, regions_class_order=[1, 1]),
+        "paints 1",
+    ),
     "labels with gaps": (in_dataset(labels={"background": 0, "a": 7}), "without gaps"),
     "no labels": (in_dataset(labels=None), "labels"),
     "another network": (another_network, "SwinUNETR"),
@@ -204,7 +228,7 @@ def test_what_ours_cannot_do_is_refused_in_words(name: str, make_model: Callable
     change, found = REFUSED[name]
     model = make_model()
     change(model)
-    with pytest.raises(PlanError) as error:
+    with pytest.raises(MssegError) as error:
         imported(model)
     assert found in str(error.value)
     assert "theirs/" in str(error.value)

@@ -64,6 +64,31 @@ def test_the_taken_over_model_predicts_an_image(make_model: Callable[..., Any], 
     assert set(np.unique(label)) <= {0, 1, 2}
 
 
+REGIONS = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
+
+
+@pytest.mark.parametrize("order", [[1, 2, 3], [3, 2, 3]])
+def test_a_model_of_regions_gives_the_same_logits_and_paints_as_nnunet_does(
+    order: list[int], make_model: Callable[..., Any], tmp_path: Path
+):
+    model = make_model()
+    model.dataset.update(labels=REGIONS, regions_class_order=order)
+    predictor = load_predictor(import_nnunet(model.write(), tmp_path / "ours"), torch.device("cpu"))
+    shown = torch.randn((1, 2, 8, 16, 16), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(predictor.model.networks[0](shown).logits[0], model.network(shown)[0])
+    image = np.random.default_rng(0).normal(100, 30, (2, 10, 12, 9)).astype(np.float32)
+    prepared = predictor.prepare(image, (1.0, 3.0, 0.5))
+    assert prepared.image.shape[1:] == prepared.shape_after_crop, "no resampling: the scores lie on the label's grid"
+    probabilities = predictor.score(prepared).sigmoid().numpy()
+    expected = np.zeros(probabilities.shape[1:], int)
+    for probability, painted in zip(probabilities, order, strict=True):
+        expected[probability > 0.5] = painted
+    label = predictor.segment(prepared)
+    np.testing.assert_array_equal(label, expected.transpose(np.argsort(prepared.axis_order)))
+    assert len(np.unique(label)) == 1 + len(set(order))
+
+
 def test_folds_are_taken_together_and_say_where_they_are_from(make_model: Callable[..., Any], tmp_path: Path):
     model = make_model()
     for fold in ("0", "3", "all"):
