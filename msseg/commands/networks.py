@@ -83,7 +83,7 @@ def _configuration(arguments: argparse.Namespace) -> tuple[Configuration, int, i
     name = arguments.configuration or plan.default_configuration
     if name not in plan.configurations:
         raise PlanError(f"{arguments.plan}: has no configuration {name!r}, only {', '.join(plan.configurations)}.")
-    return plan.configurations[name], len(plan.channels), len(plan.labels)
+    return plan.configurations[name], len(plan.channels), plan.outputs
 
 
 def _cells(figures: NetworkFigures) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from msseg.losses.level_targets import DOWNSCALES, downscale_target
 from msseg.losses.points import point_loss
 from msseg.losses.presence import presence_loss
 from msseg.losses.probabilities import full_precision
+from msseg.losses.regions import region_targets
 from msseg.losses.table import Loss
 from msseg.networks.outputs import Outputs
 from planning.errors import PlanError
@@ -30,7 +31,8 @@ class SupervisedLoss:
     `DOWNSCALES`, or not at all, the logits being upsampled ("upsampled_logits"). `class_order` has the foreground
     classes, the rarest first (see `rarest_first`); None takes the higher index for the rarer. The other weights are
     of the mean over the guided nodes' presence losses, of the mean over the rendered nodes' point losses, and of the
-    mean of the loss over their coarse logits. Raises PlanError at an unknown `level_targets`.
+    mean of the loss over their coarse logits. With `regions` (classes of each) the loss is one of regions, which reach
+    coarser levels plane by plane. Raises PlanError at an unknown `level_targets`.
     """
 
     loss: Loss
@@ -40,6 +42,7 @@ class SupervisedLoss:
     point_weight: float = 1.0
     coarse_weight: float = 1.0
     class_order: Sequence[int] | None = None
+    regions: Sequence[Sequence[int]] = ()
 
     def __post_init__(self) -> None:
         if self.level_targets not in (*DOWNSCALES, UPSAMPLED):
@@ -47,8 +50,10 @@ class SupervisedLoss:
             raise PlanError(f"level_targets: found {self.level_targets!r}, expected one of {known}.")
 
     def __call__(self, outputs: Outputs, target: torch.Tensor) -> torch.Tensor:
-        """A scalar from a network's outputs and target (b, *spatial), or (b, r, *spatial) for regions."""
+        """A scalar from a network's outputs and target (b, *spatial) of classes, or (b, r, *spatial) of regions."""
         logits = outputs.logits
+        if self.regions and target.ndim < logits[0].ndim:
+            target = region_targets(target, self.regions)
         if len(logits) != len(self.weights):
             raise ValueError(f"{len(logits)} levels of logits, but {len(self.weights)} weights; give one each.")
         pyramid = _Pyramid(target, self.level_targets, self.class_order)

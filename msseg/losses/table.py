@@ -164,7 +164,8 @@ LOSSES: dict[str, Callable[..., torch.Tensor]] = {
 }  # fmt: skip
 
 # What a loss reads where it is not the log-probabilities of exclusive classes.
-_READS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"region_dice_bce": full_precision}
+REGION_LOSS = "region_dice_bce"
+_READS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {REGION_LOSS: full_precision}
 
 
 def build_loss(

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import torch
 
+from planning.regions import Region
+
 
 class PointLogits(NamedTuple):
     """Logits (b, k, n) at points of coordinates (b, n, d) in [0, 1], in the order of the spatial axes."""
@@ -34,3 +36,16 @@ class Outputs(NamedTuple):
     presence: Sequence[torch.Tensor] = ()
     points: Sequence[PointLogits] = ()
     coarse: Sequence[torch.Tensor] = ()
+
+
+def decided_classes(scores: torch.Tensor, regions: Sequence[Region] = (), dim: int = 1) -> torch.Tensor:
+    """The class of each voxel, int64 of the shape of `scores` without the axis `dim`: that of the largest score.
+
+    Of scores of `regions` the class that the last one with a score above 0 (a sigmoid above ½) paints, else 0.
+    """
+    if not regions:
+        return scores.argmax(dim)
+    classes = torch.zeros_like(scores.select(dim, 0), dtype=torch.int64)
+    for region, score in zip(regions, scores.unbind(dim), strict=True):
+        classes.masked_fill_(score > 0, region.painted)
+    return classes

@@ -111,7 +111,7 @@ def training_work(
         configuration=configuration,
         patch_size=training_patch(configuration, recipe),
         in_channels=len(plan.channels),
-        num_classes=len(plan.labels),
+        num_classes=plan.outputs,
         optimiser=_optimiser(recipe),
         augmentation=recipe.augmentation,
         averages=bool(recipe.average_decay),
@@ -206,7 +206,7 @@ def _end(
     memory = prediction_estimate(final, machine).ram_bytes - machine.processes["predict"].resident_bytes
     return FoldEnd(
         pairs=tuple(pair_size(case.image_paths[0], case.label_path) for case in cases if case.label_path),
-        labels=work.num_classes - 1,
+        labels=len(plan.planes),
         workers=workers,
         predicting_s=_predicting_s(final, machine),
         predicting_bytes=max(0, memory),

@@ -14,11 +14,13 @@ import torch
 from msseg.data.store import StoredCase
 from msseg.inference.sliding_window import predict_logits
 from msseg.networks.grid_network import GridNetwork
+from msseg.networks.outputs import decided_classes
 from msseg.pipeline.live_memory import peak_bytes
 from msseg.postprocessing.rules import Rule, apply_rules
 from msseg.training.validation import Overlap, mean_dice, overlap
 from planning.label_pairs import Sides
 from planning.plan import Configuration
+from planning.regions import Region
 
 # The networks of one fold, by level, with their configurations.
 Networks = dict[int, tuple[GridNetwork, Configuration]]
@@ -59,34 +61,34 @@ class LevelScore:
 
 @dataclass
 class LevelMeter:
-    """Gathers one level's measurements, case by case; `labels` are the foreground's, `rules` the model's."""
+    """Gathers one level's measurements, case by case; `rules` are the model's.
+
+    `labels` are the names of the foreground's classes, or of the `regions`.
+    """
 
     level: int
     labels: tuple[str, ...]
     rules: Sequence[Rule] = ()
+    regions: Sequence[Region] = ()
     parameters: int = 0
     memory_bytes: int = 0
     seconds: list[float] = field(default_factory=list)
     overlaps: list[Overlap] = field(default_factory=list)
     mended: list[Overlap] = field(default_factory=list)
 
-    @property
-    def num_classes(self) -> int:
-        return len(self.labels) + 1
-
     def add(
         self, label: np.ndarray, reference: np.ndarray, seconds: float, spacing_mm: Sequence[float] | None = None
     ) -> None:
         """Take note of one case's label map, its spacing and the time that it took."""
         self.seconds.append(seconds)
-        self.overlaps.append(overlap(label, reference, self.num_classes))
+        self.overlaps.append(self._overlap(label, reference))
         if self.rules:
-            self.mended.append(overlap(apply_rules(label, self.rules, spacing_mm), reference, self.num_classes))
+            self.mended.append(self._overlap(apply_rules(label, self.rules, spacing_mm), reference))
 
     def score(self) -> LevelScore:
         """What was gathered so far."""
-        dice = _known(mean_dice(self.overlaps, self.num_classes))
-        iou = _known(_mean_iou(self.overlaps, self.num_classes))
+        dice = _known(mean_dice(self.overlaps, 1 + len(self.labels)))
+        iou = _known(_mean_iou(self.overlaps, 1 + len(self.labels)))
         return LevelScore(
             level=self.level,
             parameters=self.parameters,
@@ -97,8 +99,13 @@ class LevelMeter:
             iou=dict(zip(self.labels, iou, strict=True)),
             mean_dice=_mean(dice),
             mean_iou=_mean(iou),
-            mended_dice=_mean(_known(mean_dice(self.mended, self.num_classes))),
+            mended_dice=_mean(_known(mean_dice(self.mended, 1 + len(self.labels)))),
         )
+
+    def _overlap(self, label: np.ndarray, reference: np.ndarray) -> Overlap:
+        members = [region.classes for region in self.regions]
+        num_classes = 1 + max((max(classes) for classes in members), default=len(self.labels))
+        return overlap(label, reference, num_classes, members)
 
 
 def measure_fold(
@@ -118,7 +125,7 @@ def measure_fold(
         reference = np.asarray(case.label)
         for level, (network, configuration) in networks.items():
             start = time.perf_counter()
-            label = _segment(network, configuration, case.image, meters[level].num_classes, viewing)
+            label = _segment(network, configuration, case.image, meters[level], viewing)
             elapsed_s = time.perf_counter() - start
             meters[level].add(label, reference, elapsed_s, case.properties.get("spacing_mm"))
 
@@ -136,20 +143,21 @@ def smallest_within(scores: Sequence[LevelScore], tolerance: float) -> LevelScor
 
 
 def _segment(
-    network: GridNetwork, configuration: Configuration, image: np.ndarray, num_classes: int, viewing: Viewing
+    network: GridNetwork, configuration: Configuration, image: np.ndarray, meter: LevelMeter, viewing: Viewing
 ) -> np.ndarray:
     """The class indices (z, y, x) of a preprocessed image."""
     logits = predict_logits(
         [network],
         image,
         configuration,
-        num_classes,
+        len(meter.regions) or 1 + len(meter.labels),
         viewing.device,
         mirror=viewing.mirror,
         branches=viewing.branches,
         sides=viewing.sides,
+        regions=bool(meter.regions),
     )
-    return logits.argmax(0).to(torch.int16).cpu().numpy()
+    return decided_classes(logits, meter.regions, dim=0).to(torch.int16).cpu().numpy()
 
 
 def _measure_sizes(meters: dict[int, LevelMeter], networks: Networks, channels: int, viewing: Viewing) -> None:

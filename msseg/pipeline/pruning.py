@@ -26,6 +26,7 @@ from msseg.pipeline.pruned_model import WholeModel, check_place, read_whole_mode
 from msseg.postprocessing.rules import Rule, read_rules
 from msseg.progress import progress
 from planning.label_pairs import sides_of
+from planning.regions import measured_labels
 
 TABLE_FILE, FIGURE_FILE = "pruning.json", "pruning.png"
 
@@ -138,8 +139,8 @@ def _measured(
 ) -> tuple[LevelScore, ...]:
     """Every level's measurements over the validation cases of all folds."""
     first = next(iter(whole.checkpoints.values()))
-    labels = tuple(first.plan.labels)[1:]
-    meters = {level: LevelMeter(level, labels, rules) for level in levels}
+    labels = tuple(measured_labels(first.plan.labels, first.plan.regions))
+    meters = {level: LevelMeter(level, labels, rules, first.plan.regions) for level in levels}
     viewing = Viewing(device, options.mirror, options.branches, sides_of(first.plan, first.configuration))
     for fold, checkpoint in whole.checkpoints.items():
         names = validation_cases(checkpoint, task, options.cases)
@@ -160,7 +161,7 @@ def _networks(checkpoint: Checkpoint, levels: Sequence[int], path: Path, device:
     networks: Networks = {}
     for level in levels:
         configuration = pruned_configuration(checkpoint.configuration, level)
-        network = build_network(configuration, len(checkpoint.plan.channels), len(checkpoint.plan.labels))
+        network = build_network(configuration, len(checkpoint.plan.channels), checkpoint.plan.outputs)
         load_weights(network, pruned_weights(checkpoint.best_weights, configuration), path)
         networks[level] = network.to(device).eval(), configuration
     return networks

@@ -23,6 +23,7 @@ from msseg.files import read_json
 from msseg.folders import Task, find_task, project_root
 from msseg.inference.sliding_window import predict_logits
 from msseg.interrupts import StopRequest
+from msseg.networks.outputs import decided_classes
 from msseg.parallel import default_workers
 from msseg.pipeline.decisions import Decided, deciding_metric, looks_for_objects
 from msseg.pipeline.object_search import SEARCH_SHARE
@@ -291,12 +292,14 @@ def chosen_configuration(plan: Plan, name: str | None) -> Configuration:
 
 def segment_maker(job: TrainingJob) -> Callable[[nn.Module, Configuration], Segment]:
     """What the trainer validates whole volumes with: the sliding window, each tile seen once, without mirrors."""
-    num_classes = len(job.plan.labels)
+    regions, outputs = job.plan.regions, job.plan.outputs
 
     def make(network: nn.Module, configuration: Configuration) -> Segment:
         def segment(image_czyx: np.ndarray) -> np.ndarray:
-            logits = predict_logits([network], image_czyx, configuration, num_classes, job.device, mirror=False)
-            return logits.argmax(0).to(torch.int16).cpu().numpy()
+            logits = predict_logits(
+                [network], image_czyx, configuration, outputs, job.device, mirror=False, regions=bool(regions)
+            )
+            return decided_classes(logits, regions, dim=0).to(torch.int16).cpu().numpy()
 
         return segment
 

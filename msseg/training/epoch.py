@@ -11,6 +11,7 @@ import torch
 
 from msseg.data.store import open_case
 from msseg.instances.coding import BORDER, LEVELS
+from msseg.networks.outputs import decided_classes
 from msseg.progress import format_duration
 from msseg.training.device_batches import DeviceBatch
 from msseg.training.job import MakeSegment
@@ -93,12 +94,13 @@ def end_epoch(run: Run, batches: Iterator[DeviceBatch], validation_batches: int)
 @torch.no_grad()
 def patch_overlap(run: Run, batches: Iterator[DeviceBatch]) -> Overlap:
     """The overlap over all voxels of the batches together."""
-    total = no_overlap(run.num_classes)
+    total = no_overlap(1 + len(run.measured))
     network = run.evaluated.eval()
     for batch in batches:
         with torch.autocast(run.job.device.type, dtype=run.dtype, enabled=run.dtype is not None):
-            labels = network.main_output(batch.image).argmax(dim=1)  # type: ignore[operator]  # (b, *patch)
-        total = total + overlap(labels.cpu().numpy(), batch.label.cpu().numpy(), run.num_classes)
+            scores = network.main_output(batch.image)  # type: ignore[operator]  # (b, k, *patch)
+            labels = decided_classes(scores, run.job.plan.regions)
+        total = total + overlap(labels.cpu().numpy(), batch.label.cpu().numpy(), run.num_classes, run.regions)
     return total
 
 
@@ -110,11 +112,12 @@ def measure_whole_volumes(run: Run, make_segment: MakeSegment | None) -> None:
     state = run.state
     segment = make_segment(run.evaluated.eval(), run.configuration)
     start = run.clock()
-    overlaps = whole_volume_overlaps((_image_and_label(run, name) for name in names), segment, run.num_classes)
-    dice = mean_dice(overlaps, run.num_classes)
+    cases = (_image_and_label(run, name) for name in names)
+    overlaps = whole_volume_overlaps(cases, segment, run.num_classes, run.regions)
+    dice = mean_dice(overlaps, 1 + len(run.measured))
     state.seconds_per_case = (run.clock() - start) / len(names)
     state.whole_volume_validations += 1
-    total = sum(overlaps, start=no_overlap(run.num_classes))
+    total = sum(overlaps, start=no_overlap(1 + len(run.measured)))
     state.zero_validations = _alarm(
         run, state.zero_validations, total, _COLLAPSED_VALIDATIONS, "validations on whole volumes"
     )
@@ -158,14 +161,14 @@ def _alarm(run: Run, streaks: Sequence[int], total: Overlap, limit: int, what: s
 
     Not the border between objects: seldom the likeliest level, it parts them by its probability all the same.
     """
-    after = zero_streaks(streaks or (0,) * (run.num_classes - 1), total)
+    after = zero_streaks(streaks or (0,) * len(run.measured), total)
     quiet = () if run.job.plan.instances is None else (LEVELS[BORDER],)
-    names = list(run.job.plan.labels)[1:]
-    for name, streak in zip(names, after, strict=True):
+    what_to_do = "" if run.regions else ", or use the recipe mss: its loss weighs by the plan's class_weights"
+    for name, streak in zip(run.measured, after, strict=True):
         if streak and streak % limit == 0 and name not in quiet:
             run.warn(
-                f"class {name!r} has collapsed: Dice 0 in the last {streak} {what}. Look at its labels "
-                "(--check-only), train longer, or use the recipe mss: its loss weighs by the plan's class_weights."
+                f"{'region' if run.regions else 'class'} {name!r} has collapsed: Dice 0 in the last {streak} {what}. "
+                f"Look at its labels (--check-only), train longer{what_to_do}."
             )
     return after
 

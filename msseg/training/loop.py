@@ -17,6 +17,7 @@ from msseg.checkpoint import FINAL, LATEST
 from msseg.data.store import stored_names
 from msseg.errors import DatasetError, MssegError, ResourceError
 from msseg.interrupts import StopRequest
+from msseg.losses.table import REGION_LOSS
 from msseg.networks.allocation import keep_freed_memory
 from msseg.progress import format_duration, progress
 from msseg.training.augmentation import augmentation_named, varied
@@ -337,6 +338,9 @@ def _announce(run: Run) -> None:
         run.report(f"going on at step {step} (epoch {step // run.steps_per_epoch})")
         if run.state.finished == "early stop":
             run.state.plateau = Plateau(scale=run.state.plateau.scale)
+    if job.plan.regions:
+        names, instead = ", ".join(run.measured), f"in place of the recipe's {job.recipe.loss}"
+        run.report(f"regions {names}: the loss is {REGION_LOSS}, cross entropy and Dice of each, {instead}")
     run.state.finished = ""
     run.state.budget_s = job.budget_s
     run.write(
@@ -349,7 +353,7 @@ def _announce(run: Run) -> None:
         features=list(run.configuration.features),
         patch_size=list(training_patch(run.configuration, job.recipe)),
         batch_size=run.configuration.batch_size,
-        labels=list(job.plan.labels),
+        labels=[next(iter(job.plan.labels)), *run.measured],
         seed=job.seed,
         device=str(job.device),
         precision=str(run.dtype or torch.float32),

@@ -179,7 +179,7 @@ def _key(job: TrainingJob, configuration: Configuration, trials: Sequence[tuple[
             "configuration": asdict(configuration),
             "patch": list(training_patch(configuration, job.recipe)),
             "channels": configuration.input_channels(len(job.plan.channels)),
-            "classes": len(job.plan.labels),
+            "classes": job.plan.outputs,
             "optimiser": [recipe["optimiser"], recipe["optimiser_options"]],
             "trials": [name for name, _ in trials],
         }

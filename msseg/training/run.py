@@ -24,9 +24,9 @@ from msseg.checkpoint import (
     with_configuration,
 )
 from msseg.errors import CheckpointError
-from msseg.losses.level_targets import rarest_first
+from msseg.losses.level_targets import OF_SPARSE_LABELS, rarest_first
 from msseg.losses.supervision import SupervisedLoss
-from msseg.losses.table import build_loss
+from msseg.losses.table import REGION_LOSS, build_loss
 from msseg.networks.build import build_network
 from msseg.networks.outputs import Outputs
 from msseg.training.device_batches import default_augment
@@ -88,6 +88,16 @@ class Run:
     @property
     def num_classes(self) -> int:
         return len(self.job.plan.labels)
+
+    @property
+    def regions(self) -> tuple[tuple[int, ...], ...]:
+        """The classes of each region, () where the plan has none."""
+        return tuple(region.classes for region in self.job.plan.regions)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The names of what Dice is measured of on the way: the regions, or the labels of the foreground."""
+        return tuple(region.name for region in self.job.plan.regions) or tuple(self.job.plan.labels)[1:]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -169,7 +179,7 @@ def _step_plan(
 
 def _fresh_network(job: TrainingJob, configuration: Configuration) -> nn.Module:
     generator = torch.Generator().manual_seed(job.seed)
-    return build_network(configuration, len(job.plan.channels), len(job.plan.labels), generator).to(job.device)
+    return build_network(configuration, len(job.plan.channels), job.plan.outputs, generator).to(job.device)
 
 
 def _fresh_run(
@@ -200,17 +210,22 @@ def _fresh_run(
 
 
 def _loss(recipe: Recipe, configuration: Configuration, plan: Plan) -> SupervisedLoss:
-    """The recipe's loss at every head of the configuration, and what guidance and rendering learn by."""
-    options, has_levels = dict(recipe.loss_options), plan.instances is not None
-    loss = build_loss(recipe.loss, plan.class_weights, configuration.batch_dice, options, has_levels)
+    """The recipe's loss at every head of the configuration, and what guidance and rendering learn by.
+
+    Regions, which overlap, have a loss of their own in place of one of classes that exclude each other.
+    """
+    name, options = (REGION_LOSS, {}) if plan.regions else (recipe.loss, dict(recipe.loss_options))
+    loss = build_loss(name, plan.class_weights, configuration.batch_dice, options, plan.instances is not None)
+    levels = configuration.row.level_targets
     return SupervisedLoss(
         loss,
         configuration.supervision_weights,
-        level_targets=configuration.row.level_targets,
+        level_targets=levels if plan.ignore is None else OF_SPARSE_LABELS.get(levels, levels),
         presence_weight=recipe.presence_weight,
         point_weight=recipe.point_weight,
         coarse_weight=recipe.coarse_weight,
         class_order=rarest_first(plan.class_weights),
+        regions=[region.classes for region in plan.regions],
     )
 
 

@@ -44,7 +44,7 @@ def _batch_that_fits(job: TrainingJob, configuration: Configuration) -> int:
     """Patches that the plan's memory holds, by the planner's estimate."""
     row = replace(configuration.row, base_features=job.recipe.base_features or configuration.row.base_features)
     patch = training_patch(configuration, job.recipe)
-    voxels = feature_voxels(row, patch, configuration.strides, len(job.plan.labels))
+    voxels = feature_voxels(row, patch, configuration.strides, job.plan.outputs)
     return job.plan.memory_bytes // training_bytes(voxels, 1, configuration.dimensions, row)
 
 
@@ -67,7 +67,7 @@ def _fitted(
     make_optimiser = functools.partial(optimiser_of, recipe=job.recipe, plan=unmeasured_plan(job.device))
 
     def seconds(candidate: Configuration) -> float:
-        channels, classes = len(job.plan.channels), len(job.plan.labels)
+        channels, classes = len(job.plan.channels), job.plan.outputs
         seen = replace(candidate, patch_size=training_patch(candidate, job.recipe))
         dtype = autocast_dtype(job.device)
         return measured_seconds_per_step(seen, channels, classes, job.device, dtype, clock, make_optimiser)

@@ -15,7 +15,7 @@ _COLLAPSED_BELOW = 1e-3
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxels per foreground class, summed: in both, in the prediction, in the reference."""
+    """Voxels per foreground class, or per region, summed: in both, in the prediction, in the reference."""
 
     both: tuple[int, ...]
     predicted: tuple[int, ...]
@@ -47,27 +47,36 @@ def no_overlap(num_classes: int) -> Overlap:
     return Overlap(zeros, zeros, zeros)
 
 
-def overlap(prediction: np.ndarray, reference: np.ndarray, num_classes: int) -> Overlap:
-    """Voxel counts of two label arrays of one shape; voxels with a reference of -1 do not count."""
+def overlap(
+    prediction: np.ndarray, reference: np.ndarray, num_classes: int, regions: Sequence[Sequence[int]] = ()
+) -> Overlap:
+    """Voxel counts of two label arrays of one shape; voxels with a reference of -1 do not count.
+
+    With `regions`, the classes of each, they are the regions' in their order.
+    """
     known = reference >= 0
     flat = reference[known].astype(np.int64) * num_classes + prediction[known]
     table = np.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes)
+    members = [list(classes) for classes in regions] or [[index] for index in range(1, num_classes)]
     return Overlap(
-        both=tuple(int(count) for count in np.diag(table)[1:]),
-        predicted=tuple(int(count) for count in table.sum(axis=0)[1:]),
-        reference=tuple(int(count) for count in table.sum(axis=1)[1:]),
+        both=tuple(int(table[np.ix_(classes, classes)].sum()) for classes in members),
+        predicted=tuple(int(table[:, classes].sum()) for classes in members),
+        reference=tuple(int(table[classes].sum()) for classes in members),
     )
 
 
 def whole_volume_overlaps(
-    cases: Iterable[tuple[np.ndarray, np.ndarray]], segment: Segment, num_classes: int
+    cases: Iterable[tuple[np.ndarray, np.ndarray]],
+    segment: Segment,
+    num_classes: int,
+    regions: Sequence[Sequence[int]] = (),
 ) -> list[Overlap]:
     """The overlap of each case (image, label) segmented whole."""
-    return [overlap(segment(image), label, num_classes) for image, label in cases]
+    return [overlap(segment(image), label, num_classes, regions) for image, label in cases]
 
 
 def mean_dice(overlaps: Sequence[Overlap], num_classes: int) -> tuple[float, ...]:
-    """Mean Dice per foreground class over cases; NaN where no case has the class.
+    """Mean Dice per foreground class (or region, one fewer than `num_classes`) over cases; NaN where no case has it.
 
     A case in which neither prediction nor reference has the class does not count.
     """
