@@ -31,18 +31,19 @@ class PreviousModel:
         return cls(Path(place).as_posix(), tuple(str(fold) for fold in folds))
 
     def folder(self, model_dir: Path) -> Path:
-        """The model's folder: the one that `model_dir` brings along, else the one it was trained with.
-
-        Raises CheckpointError where neither is there.
-        """
-        own, trained_with = Path(model_dir) / INSIDE, (Path(model_dir).resolve() / self.place).resolve()
-        found = next((folder for folder in (own, trained_with) if folder.is_dir()), None)
-        if found is None:
+        """The model's folder, which is there; CheckpointError where it is gone."""
+        found = self.expected(model_dir)
+        if not found.is_dir():
             raise CheckpointError(
-                f"{model_dir}: the second network of a cascade, whose first model is gone; expected it in "
-                f"{trained_with}. Put it back there, or copy it to {own}."
+                f"{model_dir}: the second network of a cascade, whose first model is gone; expected it in {found}. "
+                f"Put it back there, or copy it to {Path(model_dir) / INSIDE}."
             )
         return found
+
+    def expected(self, model_dir: Path) -> Path:
+        """Where the model is to be: in `model_dir` if that brings it along, else where it was in training."""
+        own = Path(model_dir) / INSIDE
+        return own if own.is_dir() else (Path(model_dir).resolve() / self.place).resolve()
 
     def as_json(self) -> dict[str, Any]:
         """The record in a checkpoint's header."""

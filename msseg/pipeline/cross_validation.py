@@ -14,6 +14,7 @@ from msseg.files import read_json
 from msseg.folders import Task
 from msseg.pipeline.model_header import read_header
 from msseg.pipeline.splits import groups_of
+from msseg.previous_model import previous_from_json
 from planning.plan import Plan, plan_from_json
 
 _FINAL = "checkpoint_final.safetensors"  # msseg.checkpoint, which loads torch
@@ -110,8 +111,22 @@ def _cross_validation(task: Task, folds: Folds, folder: Path) -> CrossValidation
     }
     lacking = {fold: why for fold, why in lacking.items() if why}
     plan = plan_from_json(known[0]["plan"], str(folder))
-    commands = tuple(_command(task, known[0], plan, fold, why) for fold, why in lacking.items())
+    before = previous_from_json(known[0].get("previous_stage"))
+    previous_dir = None if before is None else before.expected(folder)
+    commands = tuple(_command(task, known[0], plan, fold, why, previous_dir) for fold, why in lacking.items())
+    if previous_dir is not None and not lacking:
+        configuration = plan.configurations[known[0]["configuration_name"]]
+        lacking, commands = _lack_before(task, folds, previous_dir, str(configuration.previous_stage))
     return CrossValidation(folder, plan, lacking, commands)
+
+
+def _lack_before(task: Task, folds: Folds, folder: Path, configuration: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What a cascade lacks of the model before it, whose folds answer out of fold too; and the commands."""
+    before = _cross_validation(task, folds, folder)
+    if before is None:
+        lacking = dict.fromkeys(folds.validation, f"{folder.name}, the model before it, is not trained")
+        return lacking, (f"msseg_train {task.name} all-folds --configuration {configuration}",)
+    return {fold: f"{folder.name}, the model before it: {why}" for fold, why in before.lacking.items()}, before.commands
 
 
 def _header(path: Path) -> dict[str, Any] | None:
@@ -137,13 +152,17 @@ def _lack(header: Mapping[str, Any] | None, first: Mapping[str, Any], names: Seq
     return ""
 
 
-def _command(task: Task, header: Mapping[str, Any], plan: Plan, fold: str, why: str) -> str:
+def _command(
+    task: Task, header: Mapping[str, Any], plan: Plan, fold: str, why: str, previous_dir: Path | None = None
+) -> str:
     """How a fold is trained like the model's others; what its length was is not always in the file."""
     metadata = header["metadata"]
     identity, configuration = metadata["identity"], plan.configurations[header["configuration_name"]]
     words = ["msseg_train", task.name, fold, "--configuration", configuration.name, "--network", configuration.network]
     for key, value in configuration.network_options.items():
         words += ["--network-option", f"{key}={_value(value)}"]
+    if previous_dir is not None:
+        words += ["--previous-stage", str(previous_dir)]
     words += ["--recipe", identity["recipe"]["name"]]
     for key, value in _changes(metadata.get("changed") or {}):
         words += ["--set", f"{key}={_value(value)}"]

@@ -114,7 +114,7 @@ def _missing_work(
         ]
         if missing:
             header = read_model_header(model.folder, [next(iter(folds.validation))])
-            work[model.name] = prediction_work(header, missing, Views(), device, 1, True)
+            work[model.name] = prediction_work(header, missing, Views(), device, 1, True).of_one_fold()
     return work
 
 
@@ -128,7 +128,7 @@ def _looking(
     held_bytes: float,
 ) -> Estimate:
     count = len(models) + (len(models) * (len(models) - 1) // 2 if ensembles else 0)
-    labels = max(len(one.plan.labels) - 1 for one in models)
+    labels = max(len(one.plan.planes) for one in models)
     parts = measuring_parts(_pairs(folds, cases), labels, workers, machine)
     memory = _look_memory(models[0].plan, machine, held_bytes)
     return estimate_of(
@@ -153,7 +153,7 @@ def _look_bytes(
     """What looking at each case takes: all members' stored probabilities, and of objects their mean in float32."""
     members = min(2, len(models)) if ensembles else 1
     plan = models[0].plan
-    values = len(plan.labels) * (members + (4 if plan.instances else 0))
+    values = plan.outputs * (members + (4 if plan.instances else 0))
     return [(values + _LOOK_BYTES) * pair.voxels + _SLAB_BYTES for pair in _pairs(folds, cases)]
 
 

@@ -15,7 +15,7 @@ from msseg.folders import Task, find_task, project_root
 from msseg.inference.speeds import SPEEDS
 from msseg.parallel import default_workers
 from msseg.pipeline.explain_headers import preparation_bytes
-from msseg.pipeline.explain_prediction import Views, used_device, work_of
+from msseg.pipeline.explain_prediction import Views, prediction_work, used_device, work_of
 from msseg.pipeline.model_header import ModelHeader, read_header, read_model_header
 from planning.costs.cases import CaseSize
 from planning.costs.estimate import Estimate, Part, estimate_of, in_sequence
@@ -79,7 +79,7 @@ def explain_speeds(
     chosen = _validation_cases(header, folder, task, root, cases)
     kind = used_device(device, machine)
     views = {name: Views(mirror=speed.mirror, step=speed.step) for name, speed in SPEEDS.items()}
-    works = {name: replace(_work(header, chosen, view, kind), networks=1) for name, view in views.items()}
+    works = {name: prediction_work(header, chosen, view, kind).of_one_fold() for name, view in views.items()}
     whole = in_sequence([(name, prediction_estimate(work, machine)) for name, work in works.items()])
     start_s = next(part.wall_s for part in prediction_estimate(next(iter(works.values())), machine).parts)
     parts = [Part("start and load", start_s), *(Part(one.name, one.wall_s - start_s) for one in whole.parts)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -87,9 +87,10 @@ def folder_work(
 def scores_bytes(work: PredictionWork, machine: Machine, max_ram: int) -> int:
     """What the scores of one case may take within `max_ram`; ResourceError where they need more."""
     left = most_bytes_of_scores(work, machine, max_ram)
-    needed = max((case.work_bytes for case in work.cases), default=0)
+    cases = [case for stage in work.stages for case in stage.cases]
+    needed = max((case.work_bytes for case in cases), default=0)
     if needed > left:
-        largest = max(work.cases, key=lambda case: case.work_bytes).size
+        largest = max(cases, key=lambda case: case.work_bytes).size
         why = f"its largest case, {largest.name}, has {' x '.join(map(str, largest.shape))} voxels"
         remedy = "Give more, or predict the large cases elsewhere."
         raise too_little_memory("prediction", max_ram - left + needed, max_ram, why, remedy)
@@ -104,9 +105,13 @@ def prediction_work(
     workers: int = 1,
     keeps_probabilities: bool = False,
 ) -> PredictionWork:
-    """What a model has to do on cases, by their headers."""
+    """What a model has to do on cases, by their headers; in a cascade, what the model before it has to do too."""
     networks = len(header.folds)
-    return work_of(header.plan, header.configuration, networks, cases, views, device, workers, keeps_probabilities)
+    work = work_of(header.plan, header.configuration, networks, cases, views, device, workers, keeps_probabilities)
+    if header.previous is None:
+        return work
+    before = read_model_header(header.previous.folder(header.folder), header.previous.folds)
+    return replace(work, previous=prediction_work(before, cases, views, device, workers))
 
 
 def work_of(
@@ -121,7 +126,7 @@ def work_of(
 ) -> PredictionWork:
     """What networks of a configuration have to do on cases, by their headers."""
     shape = planned_shape(configuration, plan.axis_order, plan.has_spacing)
-    classes = len(plan.labels)
+    classes = plan.outputs
     seen_at_once = patches_at_once(device, math.prod(configuration.patch_size), default_workers())
     sizes = [case_size(case, len(plan.channels), shape, _nothing) for case in cases]
     kept_values = classes if keeps_probabilities else 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planning.costs.cases import CaseSize, prepare_s, read_s
 from planning.costs.estimate import Estimate, Part, estimate_of
-from planning.costs.machine import Machine
+from planning.costs.machine import Arithmetic, Machine
 from planning.costs.network import network_seconds
 from planning.counting import convolution_values, parameters
 from planning.plan import Configuration
@@ -36,7 +36,8 @@ class PredictedCase:
 class PredictionWork:
     """A model and how it is used. `networks` is the number of folds; `seen_at_once` patches form a batch.
 
-    `alive_bytes` live while one passes a network on the CPU.
+    `alive_bytes` live while one passes a network on the CPU. `previous` is what the first network of a cascade has to
+    do on the same cases before.
     """
 
     configuration: Configuration
@@ -48,6 +49,16 @@ class PredictionWork:
     seen_at_once: int = 1
     workers: int = 1
     alive_bytes: int = 0
+    previous: PredictionWork | None = None
+
+    @property
+    def stages(self) -> tuple[PredictionWork, ...]:
+        """The work of all networks of a cascade, the first one first; of any other model its own alone."""
+        return (self,) if self.previous is None else (*self.previous.stages, self)
+
+    def of_one_fold(self) -> PredictionWork:
+        """The same work with one fold."""
+        return replace(self, networks=1, previous=None if self.previous is None else self.previous.of_one_fold())
 
 
 def prediction_estimate(work: PredictionWork, machine: Machine) -> Estimate:
@@ -55,21 +66,21 @@ def prediction_estimate(work: PredictionWork, machine: Machine) -> Estimate:
     process = machine.processes["predict"]
     on_device = work.device == "cuda" and machine.device is not None
     arithmetic = machine.device if on_device and machine.device is not None else machine.cpu
-    forward_s = network_seconds(work.configuration, work.in_channels, work.num_classes, arithmetic).forward_s
-    network_s = sum(case.patches for case in work.cases) * work.networks * forward_s
     around = around_parts(work, machine)
     hidden = _hidden_share(work, machine, on_device)
     memory = network_bytes(work)
     inputs = _inputs_alive_bytes(work)
-    scores = max((case.work_bytes for case in work.cases), default=0)
+    scores = max((case.work_bytes for stage in work.stages for case in stage.cases), default=0)
+    weights = sum(map(weight_bytes, work.stages))
     main = process.resident_bytes + inputs
     return estimate_of(
         parts=(
-            Part(STARTING, process.start_s + weight_bytes(work) / machine.cases.read_bytes_per_s),
-            Part("network", network_s),
+            Part(STARTING, process.start_s + weights / machine.cases.read_bytes_per_s),
+            *(_network_part(stage, arithmetic) for stage in work.stages[:-1]),
+            replace(_network_part(work, arithmetic), name="network"),
             *(Part(part.name, part.wall_s * hidden) for part in around),
         ),
-        ram_bytes=main + (weight_bytes(work) if on_device else memory) + scores,
+        ram_bytes=main + (weights if on_device else memory) + scores,
         vram_bytes=arithmetic.base_bytes + memory + scores if on_device else 0,
         disk_bytes=sum(_LABEL_FILE_SHARE * case.size.voxels for case in work.cases),
         settings=[("cases", str(len(work.cases))), ("patches", str(sum(case.patches for case in work.cases)))],
@@ -77,15 +88,25 @@ def prediction_estimate(work: PredictionWork, machine: Machine) -> Estimate:
     )
 
 
+def _network_part(work: PredictionWork, arithmetic: Arithmetic) -> Part:
+    """All tiles through all networks, named by the configuration."""
+    forward_s = network_seconds(work.configuration, work.in_channels, work.num_classes, arithmetic).forward_s
+    seconds = sum(case.patches for case in work.cases) * work.networks * forward_s
+    return Part(f"network ({work.configuration.name})", seconds)
+
+
 def around_parts(work: PredictionWork, machine: Machine) -> list[Part]:
     """What happens to images outside the network, one after the other."""
     rates = machine.cases
     sizes = [case.size for case in work.cases]
     read = sum(read_s(one.image_file_bytes, one.image_bytes, one.compressed, rates) for one in sizes)
-    scored = work.num_classes * sum(max(one.voxels, one.new_voxels) for one in sizes)
+    prepared = sum(prepare_s(case.size, rates) for stage in work.stages for case in stage.cases)
+    scored = sum(
+        stage.num_classes * max(case.size.voxels, case.size.new_voxels) for stage in work.stages for case in stage.cases
+    )
     return [
         Part("read and inflate", read),
-        Part("normalise and resample", sum(prepare_s(one, rates) for one in sizes)),
+        Part("normalise and resample", prepared),
         Part("resample back", scored / rates.score_voxels_per_s / _score_threads(machine)),
         Part("write", sum(one.voxels for one in sizes) / rates.gzip_label_bytes_per_s),
     ]
@@ -108,24 +129,35 @@ def _hidden_share(work: PredictionWork, machine: Machine, on_device: bool) -> fl
 
 
 def weight_bytes(work: PredictionWork) -> int:
-    """All networks' weights."""
+    """The weights of all folds of one stage."""
     count = parameters(work.configuration, work.in_channels, work.num_classes)
     return work.networks * count * SINGLE_BYTES
 
 
 def network_bytes(work: PredictionWork) -> int:
-    """Weights, and what lives while a batch of patches passes a network."""
+    """All weights, and what lives while a batch of patches passes a network."""
+    weights = sum(map(weight_bytes, work.stages))
+    return round((1 + _TRANSFORMED_KERNELS) * weights + max(map(_passing_bytes, work.stages)))
+
+
+def _passing_bytes(work: PredictionWork) -> float:
     values = convolution_values(work.configuration, work.in_channels, work.num_classes)
-    alive = max(_LIVE_SHARE * values * work.seen_at_once * SINGLE_BYTES * _ALLOCATOR_SHARE, work.alive_bytes)
-    return round((1 + _TRANSFORMED_KERNELS) * weight_bytes(work) + alive)
+    return max(_LIVE_SHARE * values * work.seen_at_once * SINGLE_BYTES * _ALLOCATOR_SHARE, work.alive_bytes)
 
 
 def _inputs_alive_bytes(work: PredictionWork) -> int:
-    """Images as read and as prepared: the one in the network and those read ahead."""
+    """Images as read and as prepared: the one in the network and those read ahead; of a cascade also the class map."""
+    earlier = [stage.cases for stage in work.stages[:-1]]
+    prepared = [sum(one.size.new_voxels for one in stages) for stages in zip(work.cases, *earlier, strict=True)]
     each = sorted(
-        (SINGLE_BYTES * one.size.channels * (one.size.voxels + one.size.new_voxels) for one in work.cases), reverse=True
+        (
+            SINGLE_BYTES * one.size.channels * (one.size.voxels + voxels)
+            for one, voxels in zip(work.cases, prepared, strict=True)
+        ),
+        reverse=True,
     )
-    return sum(each[: work.workers + 1])
+    maps = max((one.size.voxels + one.size.new_voxels for one in work.cases), default=0) if earlier else 0
+    return sum(each[: work.workers + 1]) + maps
 
 
 def most_bytes_of_scores(work: PredictionWork, machine: Machine, max_bytes: int) -> int:

@@ -8,6 +8,7 @@ from msseg.errors import DatasetError
 from msseg.files import write_json
 from msseg.folders import Task
 from msseg.pipeline.cross_validation import cross_validations, read_folds
+from msseg.previous_model import PreviousModel
 
 SPLITS = [
     {"train": ["p2_a"], "validation": ["p1_a", "p1_b"]},
@@ -108,3 +109,51 @@ def test_a_model_of_another_program_is_no_cross_validation(task, train, make_pla
     path.parent.mkdir(parents=True)
     save_checkpoint(path, Checkpoint({"w": torch.zeros(1)}, plan, "3d"))
     assert cross_validations(task, read_folds(task)) == []
+
+
+@pytest.fixture
+def train_cascade(task, make_plan, make_configuration):
+    """Leaves a fold of a cascade, and the one of the model before it unless that is told."""
+
+    def trained(fold, validation, first=True):
+        low = make_configuration(name="3d_lowres")
+        full = make_configuration(name="3d_cascade", previous_stage="3d_lowres", previous_classes=1)
+        plan = make_plan(low, configurations={"3d_lowres": low, "3d_cascade": full})
+        identity = {"validation_cases": list(validation), "recipe": RECIPE, "seed": 0}
+        second = task.models / "3d_cascade_plain_unet"
+        previous = PreviousModel.of(second, task.models / "3d_lowres_plain_unet", ["0", "1"])
+        whole = Checkpoint({"w": torch.zeros(1)}, plan, "3d_cascade", {"identity": identity}, previous=previous)
+        save_checkpoint(second / f"fold_{fold}" / FINAL, whole)
+        if first:
+            low = replace(whole, configuration_name="3d_lowres", previous=None)
+            save_checkpoint(task.models / "3d_lowres_plain_unet" / f"fold_{fold}" / FINAL, low)
+
+    return trained
+
+
+def test_a_missing_fold_of_a_cascade_is_trained_with_the_model_before_it(task, train_cascade):
+    train_cascade(0, ["p1_a", "p1_b"])
+    second, first = cross_validations(task, read_folds(task))
+    assert second.lacking == first.lacking == {"1": "not trained"}
+    previous = (task.models / "3d_lowres_plain_unet").resolve()
+    assert second.commands == (
+        f"msseg_train Task01_X 1 --configuration 3d_cascade --network plain_unet --previous-stage {previous} "
+        "--recipe budget",
+    )
+    assert first.commands == ("msseg_train Task01_X 1 --configuration 3d_lowres --network plain_unet --recipe budget",)
+
+
+def test_a_cascade_is_complete_only_where_the_model_before_it_is(task, train_cascade):
+    train_cascade(0, ["p1_a", "p1_b"])
+    train_cascade(1, ["p2_a"], first=False)
+    second, first = cross_validations(task, read_folds(task))
+    assert second.lacking == {"1": "3d_lowres_plain_unet, the model before it: not trained"}
+    assert second.commands == first.commands
+
+
+def test_a_cascade_whose_first_model_is_gone_is_left_out_with_what_trains_that(task, train_cascade):
+    train_cascade(0, ["p1_a", "p1_b"], first=False)
+    train_cascade(1, ["p2_a"], first=False)
+    (second,) = cross_validations(task, read_folds(task))
+    assert not second.complete
+    assert second.commands == ("msseg_train Task01_X all-folds --configuration 3d_lowres",)
