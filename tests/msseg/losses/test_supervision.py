@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from msseg.losses import SupervisedLoss, build_loss
+from msseg.losses import SupervisedLoss, build_loss, region_targets
 from msseg.losses.level_targets import DOWNSCALES
 from msseg.losses.presence import presence_loss
 from msseg.losses.supervision import UPSAMPLED, downscale_target
@@ -135,3 +135,17 @@ def test_unknown_level_targets_are_refused_with_the_known_ones() -> None:
 
 def test_level_targets_are_those_that_a_network_may_name() -> None:
     assert (*DOWNSCALES, UPSAMPLED) == CHOICES["level_targets"]
+
+
+@pytest.mark.parametrize("mode", ["nearest", "max_pool", "area"])
+def test_labels_become_regions_before_they_reach_coarser_levels(mode: str) -> None:
+    generator = torch.Generator().manual_seed(4)
+    target = torch.randint(-1, 4, (2, 8, 8), generator=generator)
+    logits = [torch.randn(2, 2, edge, edge, generator=generator) for edge in (8, 4)]
+    regions = ((1, 2, 3), (2, 3))
+    loss = build_loss("region_dice_bce", (1.0,) * 4, True)
+    supervised = SupervisedLoss(loss, (0.75, 0.25), mode, regions=regions)
+    planes = region_targets(target, regions)
+    expected = 0.75 * loss(logits[0], planes) + 0.25 * loss(logits[1], downscale_target(planes, (4, 4), mode, (1,)))
+    torch.testing.assert_close(supervised(Outputs(logits), target), expected)
+    torch.testing.assert_close(supervised(Outputs(logits), planes), expected)

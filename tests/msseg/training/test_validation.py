@@ -49,3 +49,11 @@ def test_no_cases_have_no_dice():
 def test_streaks_of_missed_classes_grow_end_and_wait():
     total = Overlap(both=(0, 5, 0), predicted=(4, 9, 7), reference=(8, 6, 0))
     assert zero_streaks((3, 3, 3), total) == (4, 0, 3)
+
+
+def test_regions_are_counted_as_unions_of_their_classes():
+    reference = np.array([[0, 1, 2, 3], [1, 1, -1, 3]])
+    prediction = np.array([[1, 1, 3, 2], [0, 2, 3, 3]])
+    counts = overlap(prediction, reference, 4, [(1, 2, 3), (2, 3), (3,)])
+    assert counts == Overlap(both=(5, 3, 1), predicted=(6, 4, 2), reference=(6, 3, 2))
+    assert overlap(prediction, reference, 4, [(1,), (2,), (3,)]) == overlap(prediction, reference, 4)
