@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+
+from msseg.errors import DatasetError
 
 
 def class_planes(classes_zyx: np.ndarray, planes: Sequence[Sequence[int]]) -> np.ndarray:
@@ -21,3 +24,19 @@ def class_planes(classes_zyx: np.ndarray, planes: Sequence[Sequence[int]]) -> np
 def with_planes(image_czyx: np.ndarray, classes_zyx: np.ndarray, planes: Sequence[Sequence[int]]) -> np.ndarray:
     """The image (c, z, y, x) with the planes of the class map (z, y, x) as its last channels, float32."""
     return np.concatenate([np.asarray(image_czyx, np.float32), class_planes(classes_zyx, planes)])
+
+
+def previous_labels(folder: Path, name: str) -> np.ndarray:
+    """What the first network predicted of a stored case: class indices (z, y, x) uint8, mapped into memory.
+
+    Raises DatasetError where it is not there.
+    """
+    path = Path(folder) / f"{name}.npy"
+    try:
+        labels: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as problem:
+        raise DatasetError(
+            f"{path}: no prediction of the first stage there ({problem}). Run msseg_train again; it makes what is "
+            "missing."
+        ) from None
+    return labels

@@ -34,6 +34,11 @@ class Augmentation:
     probability of exactly one of three: each channel made brighter or darker for itself, by `colour_deviation`, all
     alike, by `brightness_deviation`, or the contrast changed within `one_contrast_range`.
 
+    The planes that show what a cascade's first network predicted are moved as the labels are, and no intensity changes.
+    `plane_change` is the probability that each is grown, shrunk, opened or closed by a ball of a radius (voxels) within
+    `plane_radius`, `plane_loss` that each loses one component, of those that fill less than `plane_loss_share` of the
+    patch.
+
     `inversion` is the probability of the negative, about 0, the mean of normalised intensities. The others change red,
     green and blue alone, where an image has them, each by a matrix (3, 3) about 0: `hue` turns colours about grey by up
     to `hue_degrees`, `saturation` takes them nearer to grey or further from it by a factor, `stain` mixes the channels
@@ -79,6 +84,10 @@ class Augmentation:
     stain: float = 0.0
     stain_deviation: float = 0.1
     stain_shift: float = 0.1
+    plane_change: float = 0.4
+    plane_radius: tuple[int, int] = (1, 8)
+    plane_loss: float = 0.2
+    plane_loss_share: float = 0.15
     mirror: bool = True
     image_order: int = 3
     label_order: int = 1
@@ -112,7 +121,7 @@ _BUDGET = Augmentation(
 AUGMENTATIONS = {
     row.name: row
     for row in (
-        Augmentation(name="none", mirror=False),
+        Augmentation(name="none", mirror=False, plane_change=0.0, plane_loss=0.0),
         Augmentation(
             name="nnunet",
             rotation=0.2,

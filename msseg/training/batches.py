@@ -15,8 +15,10 @@ import numpy as np
 from msseg.data.store import StoredCase, open_case
 from msseg.errors import DatasetError
 from msseg.mirroring import mirrored_places
+from msseg.planes import previous_labels
 from msseg.training.augmentation import Augmentation, read_size
 from msseg.training.device_augmentation.draws import Draws, draw
+from msseg.training.plane_draws import PlaneDraws, draw_planes
 from msseg.training.sampling import (
     PADDING_IMAGE,
     PADDING_LABEL,
@@ -30,13 +32,30 @@ from planning.label_pairs import Sides
 
 # Opened cases are memory maps; each holds file descriptors, of which a process often has only 1024.
 _OPEN_CASES = 200
+# What is drawn for planes is drawn apart, so that the rest of a batch does not depend on them.
+_PLANES = 1
+
+
+class Previous(NamedTuple):
+    """What a cascade's first network predicted: `classes` (b, *patch) int16, -1 outside the image, as the label is.
+
+    They are shown as `planes`, see `Plan.planes`, that are changed by `draws`; None leaves them as they are.
+    """
+
+    classes: np.ndarray
+    planes: tuple[tuple[int, ...], ...]
+    draws: PlaneDraws | None
 
 
 class Batch(NamedTuple):
-    """Image (b, c, *patch) float32 and class indices (b, *patch) int16, -1 outside the image."""
+    """Image (b, c, *patch) float32 and class indices (b, *patch) int16, -1 outside the image.
+
+    Of a cascade's second network also what the `previous` one predicted, which is not among the channels yet.
+    """
 
     image: np.ndarray
     label: np.ndarray
+    previous: Previous | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +67,9 @@ class BatchSource:
     lie, where there are these. `padding` is one of the plan's `PADDINGS`. With `slices_as_channels` the patch is a
     stack (z, y, x) of a slice and its neighbours, mirrored at the ends of the volume; a batch has all of them as
     channels, those of the first slice first, and the label of the middle one. `sides` says which classes a mirror swaps
-    and along which axis of the patch.
+    and along which axis of the patch. `rows`, the first and the one after the last, are the samples of each batch that
+    this process makes, as they would be among all; None makes all. `previous` is the folder of what a cascade's first
+    network predicted of the cases, shown as `planes`.
     """
 
     store: Path
@@ -65,6 +86,14 @@ class BatchSource:
     padding: str = "zeros"
     slices_as_channels: bool = False
     sides: Sides | None = None
+    rows: tuple[int, int] | None = None
+    previous: Path | None = None
+    planes: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def samples(self) -> range:
+        """The samples of a batch that are made."""
+        return range(*(self.rows or (0, self.batch_size)))
 
     @property
     def mirrored(self) -> tuple[bool, ...]:
@@ -76,13 +105,14 @@ class BatchSource:
 class ReadBatch(NamedTuple):
     """Image (b, c, *read) and label (b, *read) as in a `Batch`, what to do to them, and the source that says how.
 
-    No `draws` where they are patches as they are stored.
+    No `draws` where they are patches as they are stored; else those of all samples of the batch.
     """
 
     image: np.ndarray
     label: np.ndarray
     draws: Draws | None
     source: BatchSource
+    previous: Previous | None = None
 
 
 Array = TypeVar("Array", bound=Any)  # of numpy or of torch
@@ -93,12 +123,20 @@ def make_batch(source: BatchSource, index: int) -> Batch:
     """Batch `index` of the source: the same arrays at every call, in every process."""
     generator = _generator(source, index)
     places = _choose_places(source, generator)
-    image, label = _read(source, places, _read_size(source))
-    if source.augmentation is not None:
-        image, label = _augment(source, image, label, generator)
+    if source.augmentation is None:
+        places = _made(source, places)
+        image, label = _read(source, places, source.patch_size)
+        before = _read_previous(source, places, source.patch_size)
+    else:  # of all samples: batchgenerators draws for one after another while it works
+        size = _read_size(source)
+        before = _read_previous(source, places, size)
+        image, label, before = _augment(source, *_read(source, places, size), before, generator)
+        image, label = _made(source, image), _made(source, label)
+        before = None if before is None else _made(source, before)
     if source.slices_as_channels:
         image, label = stack_as_channels(image, label)
-    return Batch(np.ascontiguousarray(image, np.float32), np.ascontiguousarray(label, np.int16))
+    previous = _previous(source, index, before)
+    return Batch(np.ascontiguousarray(image, np.float32), np.ascontiguousarray(label, np.int16), previous)
 
 
 def stack_as_channels(image: Array, label: Array) -> tuple[Array, Array]:
@@ -115,8 +153,10 @@ def read_batch(source: BatchSource, index: int, empty: Empty = np.empty) -> Read
     generator = _generator(source, index)
     places = _choose_places(source, generator)
     if source.augmentation is None:
+        places = _made(source, places)
         image, label = _read(source, places, source.patch_size, empty)
-        return ReadBatch(image, label, None, source)
+        before = _read_previous(source, places, source.patch_size, empty)
+        return ReadBatch(image, label, None, source, _previous(source, index, before))
     draws = draw(
         source.augmentation,
         generator,
@@ -126,8 +166,15 @@ def read_batch(source: BatchSource, index: int, empty: Empty = np.empty) -> Read
         source.dummy_2d,
         source.mirror_axes,
     )
+    places = _made(source, places)
     image, label = _read(source, places, draws.read_size, empty)
-    return ReadBatch(image, label, draws, source)
+    before = _read_previous(source, places, draws.read_size, empty)
+    return ReadBatch(image, label, draws, source, _previous(source, index, before))
+
+
+def _made(source: BatchSource, samples: Any) -> Any:
+    """Those of a batch's samples that are made."""
+    return samples if source.rows is None else samples[slice(*source.rows)]
 
 
 class _Place(NamedTuple):
@@ -137,8 +184,19 @@ class _Place(NamedTuple):
     lower: tuple[int, ...]
 
 
-def _generator(source: BatchSource, index: int) -> np.random.Generator:
-    return np.random.default_rng(np.random.SeedSequence((source.seed, source.stream, index)))
+def _generator(source: BatchSource, index: int, *purpose: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence((source.seed, source.stream, index, *purpose)))
+
+
+def _previous(source: BatchSource, index: int, classes: np.ndarray | None) -> Previous | None:
+    """What was read of the first network's predictions and what is to be done to it, alike in both ways."""
+    if classes is None:
+        return None
+    draws = None
+    if source.augmentation is not None:
+        generator = _generator(source, index, _PLANES)
+        draws = draw_planes(source.augmentation, generator, source.batch_size, len(source.planes)).of(source.samples)
+    return Previous(np.ascontiguousarray(classes, np.int16), source.planes, draws)
 
 
 def _choose_places(source: BatchSource, generator: np.random.Generator) -> list[_Place]:
@@ -177,6 +235,23 @@ def _read(
         corners = grow_around(lower, _volume(source.patch_size), _volume(size))
         _read_padded(stored, *corners, image[sample], label[sample], source.mirrored)
     return image.reshape(*image.shape[:2], *size), label.reshape(len(label), *size)
+
+
+def _read_previous(
+    source: BatchSource, places: Sequence[_Place], size: tuple[int, ...], empty: Empty = np.empty
+) -> np.ndarray | None:
+    """What the first network predicted (b, *size) around the patches at `places`, -1 outside the case."""
+    if source.previous is None:
+        return None
+    classes = empty((len(places), *_volume(size)), np.int16)
+    for region, (stored, lower) in zip(classes, places, strict=True):
+        corners = grow_around(lower, _volume(source.patch_size), _volume(size))
+        inner_lower, inner_upper, padding = inside_and_padding(stored.image.shape[1:], *corners)
+        region.fill(PADDING_LABEL)
+        inside = tuple(slice(before, edge - after) for (before, after), edge in zip(padding, region.shape, strict=True))
+        box = tuple(slice(low, high) for low, high in zip(inner_lower, inner_upper, strict=True))
+        region[inside] = _open_previous(source.previous, stored.name)[box]
+    return classes.reshape(len(classes), *size)
 
 
 def padded_patch(stored: StoredCase, lower: Sequence[int], upper: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -233,11 +308,13 @@ def _fill_mirrored(
 
 
 def _augment(
-    source: BatchSource, image: np.ndarray, label: np.ndarray, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+    source: BatchSource, image: np.ndarray, label: np.ndarray, before: np.ndarray | None, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    maps = np.stack([label] if before is None else [label, before], axis=1)
     with legacy_randomness(int(generator.integers(2**32))):
-        moved = _transforms(source)(data=image, seg=label[:, None].astype(np.float32))
-    return moved["data"], np.rint(moved["seg"][:, 0])
+        moved = _transforms(source)(data=image, seg=maps.astype(np.float32))
+    maps = np.rint(moved["seg"])
+    return moved["data"], maps[:, 0], None if before is None else maps[:, 1]
 
 
 @contextlib.contextmanager
@@ -275,3 +352,4 @@ def _read_size(source: BatchSource) -> tuple[int, ...]:
 
 
 _open_case = functools.lru_cache(maxsize=_OPEN_CASES)(open_case)
+_open_previous = functools.lru_cache(maxsize=_OPEN_CASES)(previous_labels)

@@ -17,6 +17,7 @@ from msseg.errors import MssegError, ResourceError
 from msseg.training.batches import Batch, BatchSource, ReadBatch, read_batch, stack_as_channels
 from msseg.training.device_augmentation.apply import augment
 from msseg.training.prefetch import BatchRequest, batches_in_order
+from msseg.training.previous_planes import shown_planes
 
 AUGMENT = ("workers", "device")
 # A thread reads gigabytes a second; more would only hold more memory.
@@ -63,15 +64,22 @@ def device_batches(
 
 
 def finished(batch: Batch | ReadBatch, device: torch.device) -> DeviceBatch:
-    """The batch on the device, with what was drawn done to it."""
+    """The batch on the device, with what was drawn done to it; a cascade's planes are its last channels."""
     image, label = (_copied(array, device) for array in (batch.image, batch.label))
+    before = None if batch.previous is None else _copied(batch.previous.classes, device)
     if isinstance(batch, ReadBatch) and batch.draws is not None:
         source = batch.source
         assert source.augmentation is not None
         row, patch_size, colours = source.augmentation, source.patch_size, source.colour_channels
-        image, label = augment(image, label, batch.draws, row, patch_size, source.dummy_2d, colours, source.sides)
+        maps = label if before is None else torch.stack([label, before], dim=1)
+        image, maps = augment(
+            image, maps, batch.draws, row, patch_size, source.dummy_2d, colours, source.sides, source.samples
+        )
+        label, before = (maps, None) if before is None else (maps[:, 0], maps[:, 1])
     if isinstance(batch, ReadBatch) and batch.source.slices_as_channels:
         image, label = stack_as_channels(image, label)
+    if batch.previous is not None and before is not None:
+        image = torch.cat([image, shown_planes(before, batch.previous.planes, batch.previous.draws)], dim=1)
     return DeviceBatch(image, label)
 
 

@@ -28,25 +28,32 @@ def augment(
     dummy_2d: bool = False,
     colour_channels: Sequence[int] = (),
     sides: Sides | None = None,
+    rows: range | None = None,
 ) -> Pair:
     """Image (b, c, *patch) float32 and label (b, *patch) of what was read at `draws.read_size`, on the same device.
 
+    Several maps of labels (b, m, *patch) are all moved alike.
+
     The same transforms in the same order as `worker_augmentation`'s. `colour_channels` says where red, green and blue
     lie; without them no colour is changed. `sides` says what a mirror from side to side makes of the classes.
+    `rows` are the samples that image and label hold of those that were drawn for, by default all: they become what they
+    would become among all.
     """
     generator = torch.Generator(image.device).manual_seed(draws.seed)
-    channels = image.shape[1]
-    pair = _folded(image, dummy_2d), _folded(label[:, None], dummy_2d)
+    channels, maps = image.shape[1], label.shape[1 : label.ndim - len(patch_size)]
+    of_all, rows = draws, rows or range(len(draws.window))
+    draws = of_all.of(rows)
+    pair = _folded(image, dummy_2d), _folded(label if maps else label[:, None], dummy_2d)
     if row.shift:
         pair = _in_view(pair, draws, unshifted_size(row, patch_size, dummy_2d)[int(dummy_2d) :])
     pair = _quarter_turned(pair, draws)
     pair = _grid_moved(pair, draws, row)
-    image, label = _placed(pair, draws, row, tuple(patch_size[int(dummy_2d) :]), generator)
+    image, label = _placed(pair, of_all, rows, row, tuple(patch_size[int(dummy_2d) :]), generator)
     image = image.reshape(len(image), channels, *patch_size)
-    label = label.reshape(len(label), *patch_size)
+    label = label.reshape(len(label), *maps, *patch_size)
     invert(image, draws)
     mix_colours(image, draws, colour_channels)
-    change_intensities(image, draws, Context(generator, row.image_order, dummy_2d))
+    change_intensities(image, of_all, rows, Context(generator, row.image_order, dummy_2d))
     _mirror((image, label), draws)
     if sides is not None:
         _swap_sides(label, draws.mirrored[:, sides.axis], sides)
@@ -90,23 +97,33 @@ def _grid_moved(pair: Pair, draws: Draws, row: Augmentation) -> Pair:
     return pair
 
 
-def _placed(pair: Pair, draws: Draws, row: Augmentation, size: tuple[int, ...], generator: torch.Generator) -> Pair:
-    """The patches out of the middle, elastically deformed, turned and scaled where that was drawn."""
+def _placed(
+    pair: Pair, draws: Draws, rows: range, row: Augmentation, size: tuple[int, ...], generator: torch.Generator
+) -> Pair:
+    """The patches out of the middle, elastically deformed, turned and scaled where that was drawn.
+
+    `draws` are of all samples, the pair of those in `rows`.
+    """
     image, label = pair
     device, shape = image.device, tuple(image.shape[2:])
     middle = np.array([(whole - part) // 2 for whole, part in zip(shape, size, strict=True)])
     result = image.new_empty(*image.shape[:2], *size), label.new_empty(*label.shape[:2], *size)
-    for sample in np.flatnonzero(~draws.moved):
+    for sample in np.flatnonzero(~draws.moved[rows.start : rows.stop]):
         for x, cut in zip(pair, result, strict=True):
             cut[sample] = _window(x[sample], middle, size)
     grid = _arange(size, [(edge - 1) / 2 for edge in size], device)
     centre = [(edge - 1) / 2 for edge in shape]
-    for samples in _groups(np.flatnonzero(draws.moved), device):
-        bent = _bent(grid, draws.elastic[samples], size, generator)
-        matrices = to_device(draws.matrices[samples], device)
+    for group in _groups(np.flatnonzero(draws.moved), device):
+        noise = _elastic_noise(draws.elastic[group], size, generator)
+        kept = [place for place, sample in enumerate(group) if sample in rows]
+        if not kept:
+            continue
+        drawn, samples = [group[place] for place in kept], [group[place] - rows.start for place in kept]
+        bent = grid if noise is None else _bent(grid, draws.elastic[drawn], noise[kept])
+        matrices = to_device(draws.matrices[drawn], device)
         places = [_linear_form(matrices[:, axis], bent) + centre[axis] for axis in range(len(size))]
-        reach = np.abs(draws.matrices[samples]) @ (np.array(size) - 1)
-        all_inside = not draws.elastic[samples, 0].any() and bool((reach <= np.array(shape) - 1).all())
+        reach = np.abs(draws.matrices[drawn]) @ (np.array(size) - 1)
+        all_inside = not draws.elastic[drawn, 0].any() and bool((reach <= np.array(shape) - 1).all())
         for x, sampled in zip(result, _sampled(pair, samples, places, row, all_inside), strict=True):
             x[samples] = sampled
     return result
@@ -131,13 +148,17 @@ def _arange(shape: Sequence[int], centre: Sequence[float], device: torch.device)
     ]
 
 
-def _bent(
-    grid: list[torch.Tensor], elastic: np.ndarray, size: tuple[int, ...], generator: torch.Generator
-) -> list[torch.Tensor]:
-    """The places moved by noise on every voxel, smoothed with the sample's sigma, times its alpha."""
+def _elastic_noise(elastic: np.ndarray, size: tuple[int, ...], generator: torch.Generator) -> torch.Tensor | None:
+    """Noise (m, d, *size) from -1 to 1 for samples that bend; None where none does."""
     if not elastic[:, 0].any():
-        return grid
-    noise = torch.rand((len(elastic), len(size), *size), generator=generator, device=grid[0].device).mul_(2).sub_(1)
+        return None
+    shape = (len(elastic), len(size), *size)
+    return torch.rand(shape, generator=generator, device=generator.device).mul_(2).sub_(1)
+
+
+def _bent(grid: list[torch.Tensor], elastic: np.ndarray, noise: torch.Tensor) -> list[torch.Tensor]:
+    """The places moved by noise on every voxel, smoothed with the sample's sigma, times its alpha."""
+    size = tuple(noise.shape[2:])
     fields = [
         along_axes(sample, [gaussian_matrix(edge, sigma, "zero") for edge in size]) * alpha
         for sample, (alpha, sigma) in zip(noise, elastic.tolist(), strict=True)

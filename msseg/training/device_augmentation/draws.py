@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,12 @@ class Draws:
         """The arrays by name."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in named.items() if isinstance(value, np.ndarray)}
+
+    def of(self, samples: range) -> Draws:
+        """Those of some samples, one after another."""
+        part = slice(samples.start, samples.stop)
+        cut: dict[str, Any] = {name: array[part] for name, array in self.arrays().items()}
+        return replace(self, **cut)
 
     @property
     def moved(self) -> np.ndarray:

@@ -25,13 +25,16 @@ class Context:
     dummy_2d: bool
 
 
-def change_intensities(image: torch.Tensor, draws: Draws, context: Context) -> None:
-    """Change `image` (b, c, *patch) in place."""
+def change_intensities(image: torch.Tensor, draws: Draws, rows: range, context: Context) -> None:
+    """Change `image` (b, c, *patch) in place; it holds the `rows` of the samples that `draws` are of."""
     for name, (nothing, transform) in _TRANSFORMS.items():
         values = getattr(draws, name)
         for sample, channel in np.argwhere(values != nothing).tolist():
-            view = image[sample, channel]
-            view.copy_(transform(view, float(values[sample, channel]), context))
+            if sample in rows:
+                view = image[sample - rows.start, channel]
+                view.copy_(transform(view, float(values[sample, channel]), context))
+            elif transform is _noise:
+                _standard_noise(image[0, channel], context)  # the next sample's comes after this one's
 
 
 def invert(image: torch.Tensor, draws: Draws) -> None:
@@ -53,8 +56,11 @@ def mix_colours(image: torch.Tensor, draws: Draws, channels: Sequence[int]) -> N
 
 
 def _noise(x: torch.Tensor, deviation: float, context: Context) -> torch.Tensor:
-    noise = torch.randn(x.shape, generator=context.generator, device=x.device)
-    return noise.mul_(deviation).add_(x)
+    return _standard_noise(x, context).mul_(deviation).add_(x)
+
+
+def _standard_noise(x: torch.Tensor, context: Context) -> torch.Tensor:
+    return torch.randn(x.shape, generator=context.generator, device=x.device)
 
 
 def _blur(x: torch.Tensor, sigma: float, _context: Context) -> torch.Tensor:
