@@ -15,6 +15,8 @@ from msseg.errors import DatasetError
 FALSE_POSITIVE_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 # The diameter of an irrelevant finding that has none (-1) in the challenge's list.
 UNKNOWN_DIAMETER_MM = 10.0
+# Marks of a scan that the challenge's program (`noduleCADEvaluationLUNA16.py`) looks at.
+MOST_MARKS = 100
 _POSITION = ("coordX", "coordY", "coordZ")
 
 
@@ -53,8 +55,9 @@ def froc(candidates: Iterable[Candidate], nodules: Iterable[Nodule], scans: Sequ
     """The free-response curve over the scans; candidates and nodules of other scans are left out.
 
     A candidate hits a nodule whose centre is nearer than its radius; of several on one nodule the most probable
-    counts, and none of them is false. Between two probabilities the curve runs straight. Raises DatasetError where
-    the scans have no nodule.
+    counts, and none of them is false. Between two probabilities the curve runs straight. Of a scan with more than a
+    hundred candidates those count that are more probable than the hundred and first. Raises DatasetError where the
+    scans have no nodule.
     """
     marks: dict[str, list[Candidate]] = {scan: [] for scan in scans}
     findings: dict[str, list[Nodule]] = {scan: [] for scan in scans}
@@ -62,7 +65,7 @@ def froc(candidates: Iterable[Candidate], nodules: Iterable[Nodule], scans: Sequ
         marks.get(candidate.scan, []).append(candidate)
     for nodule in nodules:
         findings.get(nodule.scan, []).append(nodule)
-    sorted_marks = [_sort_marks(marks[scan], findings[scan]) for scan in marks]
+    sorted_marks = [_sort_marks(_most_probable(marks[scan]), findings[scan]) for scan in marks]
     hits = [probability for found, _ in sorted_marks for probability in found]
     false = [probability for _, others in sorted_marks for probability in others]
     counted = sum(finding.counted for of_scan in findings.values() for finding in of_scan)
@@ -70,6 +73,14 @@ def froc(candidates: Iterable[Candidate], nodules: Iterable[Nodule], scans: Sequ
         raise DatasetError(f"annotations: no nodule in the {len(marks)} scans; expected at least one. Give the list.")
     sensitivities = _curve(hits, false, counted, len(marks))
     return Froc(sensitivities, float(np.mean(sensitivities)), len(marks), counted, len(hits), len(false))
+
+
+def _most_probable(marks: Sequence[Candidate]) -> Sequence[Candidate]:
+    """All marks of a scan, or where they are too many, those above the first that is too many."""
+    if len(marks) <= MOST_MARKS:
+        return marks
+    first_left_out = sorted((mark.probability for mark in marks), reverse=True)[MOST_MARKS]
+    return [mark for mark in marks if mark.probability > first_left_out]
 
 
 def _sort_marks(marks: Sequence[Candidate], findings: Sequence[Nodule]) -> tuple[list[float], list[float]]:

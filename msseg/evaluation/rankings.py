@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from msseg.errors import DatasetError
 from msseg.evaluation.lesions import LesionRule
+from msseg.evaluation.phases import phase_row, phases_of
 
 if TYPE_CHECKING:
     from msseg.evaluation.case import CaseMetrics, EvaluationOptions
@@ -30,6 +31,7 @@ class Ranking:
     is on neither side (else: not defined, in no mean) or on one side alone (else: as measured). `pooled`: figures of
     all cases together; `omitted`: what a region has not of these and of the metrics. `ranked_by`: whose means over the
     cases, of the regions in `ranked_regions` (None: all), are averaged to the figure that ranks; more is better.
+    `lesions`: how lesions are parted, by region where `lesions_by_region` has it.
     `phases`: systole and diastole are told apart. `objects`: the figure is one of the numbered objects.
     """
 
@@ -45,8 +47,13 @@ class Ranking:
     ranked_regions: tuple[str, ...] | None = None
     tolerances: Tolerances = _as_given
     lesions: LesionRule | None = None
+    lesions_by_region: Mapping[str, LesionRule] = field(default_factory=dict)
     phases: bool = False
     objects: bool = False
+
+    def lesions_of(self, region: str) -> LesionRule | None:
+        """How the lesions of that region are parted and weighed; None of a challenge that does not ask for lesions."""
+        return self.lesions_by_region.get(region, self.lesions)
 
     def metrics_of(self, region: str) -> tuple[str, ...]:
         """What is measured of that region in every case."""
@@ -60,15 +67,22 @@ class Ranking:
 _NO_LESIONS = {"lesions_found": 0.0, "lesions_false": 0.0, "lesions_missed": 0.0}
 _LOST_SURFACE = {"surface_dice": 0.0}
 _CHAOS_SCORES = ("dice_score", "ravd_score", "assd_score", "mssd_score")
-# The diagonal of BraTS's grid of 240 x 240 x 155 mm; its lesion-wise program rounds up to 374.
-_BRATS_LOST_MM, _BRATS_LESION_LOST_MM = 373.13, 374.0
+# The diagonal of BraTS's grid of 240 x 240 x 155 mm; its lesion-wise program rounds up to 374, and has 337 for the
+# grid of 182 x 218 x 182 mm of 2024.
+_BRATS_LOST_MM, _BRATS23_LOST_MM, _BRATS24_LOST_MM = 373.13, 374.0, 337.0
 # Label 4 enhances until 2021, label 3 since 2023; what 2024 calls 4 is the resection cavity.
 _BRATS21_REGIONS: Regions = {"whole": (1, 2, 4), "core": (1, 4), "enhancing": 4}
 _BRATS23_REGIONS: Regions = {"whole": (1, 2, 3), "core": (1, 3), "enhancing": 3}
-_BRATS24_REGIONS: Regions = {**_BRATS23_REGIONS, "resection_cavity": 4}
+_BRATS24_REGIONS: Regions = {
+    **_BRATS23_REGIONS,
+    "non_enhancing_core": 1,
+    "flair_hyperintensity": 2,
+    "resection_cavity": 4,
+}
+_BRATS24_LESIONS = LesionRule(dilation=3, smallest_mm3=20.0, lost_mm=_BRATS24_LOST_MM, joins_predicted=True)
 _BRATS_BOTH_EMPTY = {"dice": 1.0, "sensitivity": 1.0, "specificity": 1.0}
 
-# `HEC_SD_TOLERANCES_MM` of the challenge's evaluation: what two annotators agree on.
+# `HEC_SD_TOLERANCES_MM` of kits23/configuration/labels.py in neheller/kits23: what annotators agree on.
 KITS23_TOLERANCES_MM = {
     "kidney_and_masses": 1.0330772532390826,
     "masses": 1.1328796488598762,
@@ -108,14 +122,26 @@ _BRATS21 = Ranking(
     ranked_by=("dice",),
 )
 _BRATS23 = Ranking(
-    title="BraTS since 2023",
+    title="BraTS 2023",
     source="rachitsaluja/BraTS-2023-Metrics, BraTS-GLI",
     regions=_BRATS23_REGIONS,
     metrics=("lesion_dice", "lesion_hd95_mm", "dice", "robust_hd95_mm", "sensitivity", "specificity"),
     both_empty={**_BRATS_BOTH_EMPTY, "robust_hd95_mm": 0.0, "lesion_dice": 1.0, "lesion_hd95_mm": 0.0},
-    one_empty={"robust_hd95_mm": _BRATS_LESION_LOST_MM},
-    lesions=LesionRule(dilation=3, smallest_mm3=50.0, lost_mm=_BRATS_LESION_LOST_MM),
+    one_empty={"robust_hd95_mm": _BRATS23_LOST_MM},
+    lesions=LesionRule(dilation=3, smallest_mm3=50.0, lost_mm=_BRATS23_LOST_MM),
     ranked_by=("lesion_dice",),
+)
+_BRATS24 = replace(
+    _BRATS23,
+    title="BraTS 2024, gliomas after treatment",
+    source="metrics_GLI.py of rachitsaluja/BraTS-2024-Metrics",
+    regions=_BRATS24_REGIONS,
+    one_empty={"robust_hd95_mm": _BRATS24_LOST_MM},
+    lesions=_BRATS24_LESIONS,
+    lesions_by_region={
+        "enhancing": replace(_BRATS24_LESIONS, smallest_mm3=10.0),
+        **dict.fromkeys(("non_enhancing_core", "resection_cavity"), replace(_BRATS24_LESIONS, dilation=5)),
+    },
 )
 _CHAOS = Ranking(
     title="CHAOS",
@@ -162,7 +188,7 @@ RANKINGS: Mapping[str, Ranking] = {
     **dict.fromkeys(("chaos", "chaos_ct", "chaos_t1", "chaos_t2"), _CHAOS),
     **dict.fromkeys(("brats19", "brats20", "brats21"), _BRATS21),
     "brats23": _BRATS23,
-    "brats24": replace(_BRATS23, regions=_BRATS24_REGIONS),
+    "brats24": _BRATS24,
     "acdc": Ranking(
         title="ACDC",
         source="Bernard et al. 2018, section III",
@@ -240,14 +266,22 @@ class ChallengeMetric:
 
         return EvaluationOptions(challenge=self.name, instances=find_ranking(self.name).objects or None)
 
-    def terms(self, case: CaseMetrics) -> dict[str, float | None]:
-        """What one case adds: the figure is the mean over these of their means over the cases, None left out.
+    def terms(self, cases: Sequence[CaseMetrics]) -> list[dict[str, float | None]]:
+        """What each case adds: the figure is the mean over these names of their means over the cases, None left out.
 
-        (Where a challenge tells phases apart, the figure weighs them the same, whatever the number of their cases.)
+        Where a challenge tells phases apart, a case adds to the names of its phase alone.
         """
+        phases = phases_of(cases) if find_ranking(self.name).phases else {}
+        return [self._terms(case, phases.get(case.name, "")) for case in cases]
+
+    def _terms(self, case: CaseMetrics, phase: str) -> dict[str, float | None]:
         ranking = find_ranking(self.name)
         if ranking.objects:
             return {name: None if case.objects is None else case.objects.values[name] for name in ranking.ranked_by}
         values = case.challenge or {}
         regions = [one for one in values if ranking.ranked_regions is None or one in ranking.ranked_regions]
-        return {f"{region} {name}": values[region][name] for region in regions for name in ranking.ranked_by}
+        return {
+            f"{phase_row(region, phase)} {name}": values[region][name]
+            for region in regions
+            for name in ranking.ranked_by
+        }

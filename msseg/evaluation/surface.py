@@ -17,7 +17,8 @@ from scipy.spatial import KDTree
 # Seconds of a query of the k-d tree, of each target that is about as near as the nearest and has to be looked at, of a
 # pair of voxels compared outright, and of a voxel of the box in a distance transform (medians on an AMD EPYC).
 _QUERY_S, _CROWD_S, _PAIR_S, _VOXEL_S = 5e-6, 3e-8, 2.5e-9, 1.6e-7
-_SAMPLES, _ABOUT_AS_NEAR = 16, 1.25
+_SAMPLES, _ABOUT_AS_NEAR = 64, 1.25
+_NEAR = 2.0  # times the median distance; what lies beyond is asked for apart
 _BLOCK_PAIRS = 1 << 21  # compared at a time: 16 MB
 
 METRIC_ORDERS: Mapping[str, float] = {"euclidean": 2.0, "manhattan": 1.0}
@@ -146,35 +147,55 @@ def nearest_mm(source: np.ndarray, target: np.ndarray, spacing_mm: np.ndarray, o
 
     Voxels on both sides are at distance 0 and cost nothing. The others are asked of a k-d tree, compared pair by pair,
     or taken from a distance transform of the box, whichever is thought the quickest: the tree where targets are near,
-    pairs where few voxels see very many at one distance (a blob within an organ), the transform for noise.
+    pairs where few voxels see very many at one distance (a blob within an organ), the transform for noise. The few that
+    are much farther off than most (a false blob) do not decide for the others.
     """
-    distances = np.zeros(np.count_nonzero(source))
-    apart = ~target[source]
+    places = np.flatnonzero(source)
+    distances = np.zeros(len(places))
+    apart = ~target.ravel()[places]
     if not apart.any():
         return distances
-    queries, targets = np.argwhere(source)[apart] * spacing_mm, np.argwhere(target) * spacing_mm
+    queries, targets = (_positions(flat, source.shape) * spacing_mm for flat in (places[apart], np.flatnonzero(target)))
     tree = KDTree(targets)
     if order != METRIC_ORDERS["euclidean"]:
         distances[apart] = tree.query(queries, p=order)[0]
         return distances
-    seconds = {
-        "tree": len(queries) * (_QUERY_S + _CROWD_S * _crowd(tree, queries)),
-        "pairs": len(queries) * len(targets) * _PAIR_S,
-        "transform": source.size * _VOXEL_S,
-    }
-    quickest = min(seconds, key=seconds.__getitem__)
-    if quickest == "transform":
-        distances[apart] = distance_transform_edt(~target, sampling=spacing_mm)[source][apart]
-    else:
-        distances[apart] = tree.query(queries)[0] if quickest == "tree" else nearest_of_pairs(queries, targets)
+    samples_mm, crowd = _look_around(tree, queries)
+    seconds = np.minimum(_QUERY_S + _CROWD_S * crowd, len(targets) * _PAIR_S).mean() * len(queries)
+    if seconds > source.size * _VOXEL_S:
+        distances[apart] = distance_transform_edt(~target, sampling=spacing_mm).ravel()[places[apart]]
+        return distances
+    near_mm = _NEAR * float(np.median(samples_mm))
+    found = _from_targets(tree, queries, crowd[samples_mm <= near_mm], near_mm)
+    far = np.isinf(found)
+    if far.any():
+        found[far] = _from_targets(tree, queries[far], _look_around(tree, queries[far])[1])
+    distances[apart] = found
     return distances
 
 
-def _crowd(tree: KDTree, queries: np.ndarray) -> float:
-    """How many targets are about as near as the nearest: the mean over a few of the queries."""
+def _positions(flat: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The indices (n, axes) of places in the flattened array; `np.argwhere` passes over the array again and again."""
+    return np.stack(np.unravel_index(flat, shape), axis=1)
+
+
+def _look_around(tree: KDTree, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of a few of the queries the distance in mm to the nearest target, and how many targets are about as near."""
     samples = queries[:: max(len(queries) // _SAMPLES, 1)]
-    reach = _ABOUT_AS_NEAR * tree.query(samples)[0]
-    return float(tree.query_ball_point(samples, reach, return_length=True).mean())
+    nearest = tree.query(samples)[0]
+    return nearest, tree.query_ball_point(samples, _ABOUT_AS_NEAR * nearest, return_length=True)
+
+
+def _from_targets(tree: KDTree, queries: np.ndarray, crowd: np.ndarray, most_mm: float = np.inf) -> np.ndarray:
+    """Distance in mm from each query to the nearest target, of which `crowd` are about as near, by the quicker way.
+
+    Where that is the tree, infinity for what is not nearer than `most_mm`.
+    """
+    targets: np.ndarray = tree.data
+    if len(targets) * _PAIR_S < _QUERY_S + _CROWD_S * float(crowd.mean()):
+        return nearest_of_pairs(queries, targets)
+    found: np.ndarray = tree.query(queries, distance_upper_bound=most_mm)[0]
+    return found
 
 
 def nearest_of_pairs(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:

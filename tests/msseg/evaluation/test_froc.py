@@ -59,6 +59,15 @@ def test_false_marks_are_counted_by_scan():
     assert result.sensitivities == (0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0)
 
 
+def test_of_more_than_a_hundred_marks_of_a_scan_those_above_the_next_count():
+    # 99 false marks are more probable than two at one value, of which one hits: the 101st has that value too.
+    false = [Candidate("a", ELSEWHERE, 0.9)] * 99
+    tied = [Candidate("a", HERE, 0.5), Candidate("a", ELSEWHERE, 0.5)]
+    nodules = [Nodule("a", HERE, 10.0)]
+    assert (froc([*false, *tied], nodules, ["a"]).found, froc([*false, *tied[:1]], nodules, ["a"]).found) == (0, 1)
+    assert froc([*false, *tied], nodules, ["a"]).false_positives == 99
+
+
 def test_no_mark_finds_nothing():
     assert froc([], [Nodule("a", HERE, 10.0)], ["a"]).score == 0.0
 

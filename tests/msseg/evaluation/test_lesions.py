@@ -2,8 +2,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation, generate_binary_structure
 
-from msseg.evaluation.lesions import LesionCounts, LesionRule, detect_lesions, expected_lesions, score_lesions
+from msseg.evaluation.lesions import (
+    LesionCounts,
+    LesionRule,
+    _dilated,
+    components,
+    detect_lesions,
+    joined_lesions,
+    score_lesions,
+)
 
 RULE = LesionRule(dilation=1, smallest_mm3=1.0, lost_mm=374.0)
 
@@ -53,7 +62,7 @@ def test_precision_and_recall_are_of_all_lesions_together():
 
 def test_lesions_whose_dilations_touch_are_one():
     # Dilated once, (0, 2) and (4, 6) reach 3 and 3; (10, 12) stands apart.
-    lesions = expected_lesions(_row((0, 2), (4, 6), (10, 12)), 1).ravel()
+    lesions = joined_lesions(_row((0, 2), (4, 6), (10, 12)), 1).ravel()
     assert lesions[[0, 1, 4, 5]].tolist() == [1, 1, 1, 1]
     assert lesions[[10, 11]].tolist() == [2, 2]
     assert not lesions[[2, 3, 6, 9, 12]].any()
@@ -86,3 +95,26 @@ def test_nothing_to_find_and_nothing_predicted_is_perfect():
     scores = score_lesions(_row(), _row(), (1, 1, 1), RULE)
     assert (scores.dice, scores.hd95_mm) == (1.0, 0.0)
     assert score_lesions(_row((3, 6)), _row(), (1, 1, 1), RULE).hd95_mm == 374.0
+
+
+def test_predicted_lesions_are_joined_and_the_smallest_dropped_where_the_rule_says_so():
+    # Dilated once, (0, 2) and (4, 6) are one of 4 mm³ and (12, 14) another of 2, as small as is not asked for. Where
+    # each predicted component counts alone, the three are 2 mm³ each, and the one at 12 is invented.
+    lesion, prediction = _row((0, 2)), _row((0, 2), (4, 6), (12, 14))
+    joined = LesionRule(dilation=1, smallest_mm3=1.0, lost_mm=337.0, joins_predicted=True)
+    dropped = LesionRule(dilation=1, smallest_mm3=2.0, lost_mm=337.0, joins_predicted=True)
+    alone = LesionRule(dilation=1, smallest_mm3=1.0, lost_mm=337.0)
+    found = score_lesions(prediction, lesion, (1, 1, 1), joined)
+    assert (found.counts, found.dice) == (LesionCounts(1, 1), pytest.approx((2 * 2 / (4 + 2)) / 2))
+    apart = score_lesions(prediction, lesion, (1, 1, 1), alone)
+    assert (apart.counts, apart.dice) == (LesionCounts(1, 2), pytest.approx(1 / 3))
+    kept = score_lesions(prediction, _row((0, 3)), (1, 1, 1), dropped)
+    assert (kept.counts, kept.dice) == (LesionCounts(found=1), pytest.approx(2 * 2 / (4 + 3)))
+
+
+@pytest.mark.parametrize("times", [1, 3, 5])
+def test_masks_grow_as_scipys_do(times: int):
+    mask = np.random.default_rng(times).random((9, 12, 14)) < 0.01
+    expected = binary_dilation(mask, generate_binary_structure(3, 2), iterations=times)
+    assert np.array_equal(_dilated(mask, times), expected)
+    assert np.array_equal(joined_lesions(mask, times), np.where(mask, components(expected), 0))

@@ -17,6 +17,7 @@ from msseg.evaluation.evaluate import Evaluation, evaluation_to_json, gather, wr
 from msseg.evaluation.rankings import RANKINGS, ChallengeMetric, decathlon_tolerances, find_ranking, ranking_labels
 from msseg.evaluation.region_metrics import REGION_METRICS
 from msseg.evaluation.tables import evaluation_table
+from msseg.pipeline.candidate_scores import task_metric
 
 Pair = tuple[list[int], list[int]]
 
@@ -150,6 +151,24 @@ def test_brats_since_2023_scores_lesions_and_calls_3_enhancing():
     assert metric(empty) == 1.0
 
 
+def test_brats_2024_has_six_regions_and_asks_for_smaller_lesions():
+    # Blocks of 16 mm³, met exactly: the enhancing one is asked for (above 10), the cavity (above 20) on neither side.
+    blocks = np.zeros((2, 6, 8, 20), dtype=np.uint8)
+    blocks[:, 1:3, 1:3, 1:5] = 3
+    blocks[:, 1:3, 5:7, 12:16] = 4
+    blocks[0, 5, 7, 19] = 3  # of 1 mm³: no lesion, therefore not invented
+    metric = ChallengeMetric("brats24")
+    labels = metric.labels({})
+    case = measure_case("a", *blocks, (1, 1, 1), labels, metric.options())
+    evaluation = gather([case], labels, metric.options())
+    assert list(labels.values()) == [(1, 2, 3), (1, 3), 3, 1, 2, 4]
+    assert {row: values["lesion_dice"] for row, values in _means(evaluation).items()} == dict.fromkeys(labels, 1.0)
+    lost = measure_case("a", 0 * blocks[0], blocks[1], (2, 2, 2), labels, metric.options())
+    assert lost.challenge is not None
+    assert lost.challenge["resection_cavity"]["lesion_hd95_mm"] == 337.0
+    assert lost.challenge["resection_cavity"]["lesion_dice"] == 0.0
+
+
 def test_regions_of_the_data_set_itself_stand_before_the_challenges_values():
     assert ranking_labels("brats19", {"whole": (1, 2, 3), "other": 3}) == {
         **(RANKINGS["brats19"].regions or {}),
@@ -169,6 +188,20 @@ def test_acdc_tells_the_phases_apart_by_name_or_by_volume():
         assert (means["myocardium ES"]["dice"], means["myocardium ED"]["dice"]) == (1.0, pytest.approx(2 / 3))
         assert means["right_ventricle ED"]["dice"] == 0.0
         assert ChallengeMetric("acdc")(evaluation) == pytest.approx((1 + 1 + 1 + 0 + 2 / 3 + 1) / 6)
+
+
+def test_phases_weigh_alike_whatever_the_number_of_their_cases(make_plan, make_configuration):
+    right, wrong = ([1, 2, 3, 0], [1, 2, 3, 0]), ([0, 0, 0, 1], [1, 2, 3, 0])
+    cases = [
+        _case("acdc", name, pair) for name, pair in (("a_ED", right), ("b_ED", right), ("c_ED", right), ("a_ES", wrong))
+    ]
+    metric = ChallengeMetric("acdc")
+    figure = metric(gather(cases, dict(RANKINGS["acdc"].regions or {}), metric.options()))
+    assert figure == pytest.approx((1 + 0) / 2)
+    terms = metric.terms(cases)
+    assert set(terms[0]) == {f"{region} ED dice" for region in ("right_ventricle", "myocardium", "left_ventricle")}
+    compared = task_metric(make_plan(make_configuration()), "acdc")  # as models are compared
+    assert compared.sample(cases).figure() == pytest.approx(figure)
 
 
 def test_the_decathlons_tolerance_goes_by_the_task_that_the_labels_tell():
@@ -197,8 +230,8 @@ def test_the_figure_is_the_mean_of_the_terms_means(name: str):
     evaluation = _evaluation(name, ([1, 1, 2, 0], [1, 2, 2, 0]), ([1, 2, 1, 1], [1, 2, 2, 1]), labels=labels)
     metric = ChallengeMetric(name)
     terms: dict[str, list[float]] = {}
-    for case in evaluation.cases:
-        for term, value in metric.terms(case).items():
+    for of_case in metric.terms(evaluation.cases):
+        for term, value in of_case.items():
             terms.setdefault(term, []).extend([] if value is None else [value])
     assert metric(evaluation) == pytest.approx(np.mean([np.mean(values) for values in terms.values() if values]))
 

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from msseg.evaluation.surface import (
     assd_mm,
@@ -126,6 +126,24 @@ def test_tree_pairs_and_transform_agree(monkeypatch: pytest.MonkeyPatch):
     for other in results[1:]:
         np.testing.assert_allclose(results[0].from_prediction_mm, other.from_prediction_mm, atol=1e-9)
         np.testing.assert_allclose(results[0].from_reference_mm, other.from_reference_mm, atol=1e-9)
+
+
+def test_a_false_blob_far_off_has_its_own_distances():
+    prediction, reference = np.zeros((2, 40, 60, 60), dtype=bool)
+    reference[20:30, 30:50, 30:50] = prediction[21:30, 31:50, 30:49] = True
+    prediction[1:4, 1:5, 1:5] = True
+    spacing_mm = (3.0, 0.8, 1.1)
+    distances = surface_distances(prediction, reference, spacing_mm)
+    for found, sides in (
+        (distances.from_prediction_mm, (prediction, reference)),
+        (distances.from_reference_mm, (reference, prediction)),
+    ):
+        source, target = map(surface_voxels, sides)
+        expected = distance_transform_edt(~target, sampling=spacing_mm)[source]
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert distances.from_prediction_mm.max() > 10 * np.median(
+        distances.from_prediction_mm[distances.from_prediction_mm > 0]
+    )
 
 
 def test_pairs_are_compared_block_by_block(monkeypatch: pytest.MonkeyPatch):
