@@ -2,13 +2,16 @@
 
 Layouts of the yearly releases (synapse.org, braintumorsegmentation.org): until 2021 `SUBJECT/SUBJECT_t1ce.nii.gz` and
 labels 1, 2, 4; from 2023 on `SUBJECT/SUBJECT-t1c.nii.gz`, labels 1, 2, 3, and in 2024 the resection cavity 4. The
-values stay as they are. `BraTS-GLI-00005-100` is visit 100 of patient 00005, `BraTS19_2013_10_1` visit 1.
+values stay as they are, declared as the regions that the challenge ranks: the whole tumour, painted as the oedema that
+only it has, its core as the necrotic one, and what enhances. `BraTS-GLI-00005-100` is visit 100 of patient 00005,
+`BraTS19_2013_10_1` visit 1.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +30,17 @@ _CAVITY = {"resection_cavity": 4}
 _PATIENT = r"^(BraTS-[A-Za-z]+-\d+)"
 # The one label of 2020 whose name is another.
 _ODD_LABELS = {"BraTS20_Training_355": "W39_1998.09.19_Segm"}
+
+
+def _regions(labels: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    core, oedema, enhancing, *cavity = labels.values()
+    regions = {"whole": tuple(sorted((core, oedema, enhancing))), "core": (core, enhancing), "enhancing": (enhancing,)}
+    return {**regions, **({"resection_cavity": tuple(cavity)} if cavity else {})}
+
+
+def _painted(labels: Mapping[str, int]) -> tuple[int, ...]:
+    core, oedema, *others = labels.values()
+    return (oedema, core, *others)
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,12 @@ def list_cases(source: Path, options: ConversionOptions, year: Year) -> Listing:
     is_unlabelled = not any(_label(subject, year) for subject in subjects)
     found = [_source(one, year, is_unlabelled or says_test(one, source)) for one in subjects]
     labels = options.labels or year.labels
-    return volume_listing(found, _CHANNELS, labels, extras={"group_by": year.group_by} if year.group_by else {})
+    extras = {"group_by": year.group_by} if year.group_by else {}
+    listing = volume_listing(found, _CHANNELS, labels, extras=extras)
+    if options.labels or listing.form is None:
+        return listing
+    form = replace(listing.form, regions=_regions(year.labels), painted=_painted(year.labels))
+    return replace(listing, form=form)
 
 
 def _source(subject: Path, year: Year, is_test: bool) -> Source | Problem:

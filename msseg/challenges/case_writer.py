@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -99,7 +99,7 @@ class CaseWriter:
         assert source.label is not None
         if self.form.instances:
             return _renumbered(source.label, label, self.form.ending), notes
-        _refuse_undeclared(source.label, label, self.form.labels)
+        _refuse_undeclared(source.label, label, self.form.values)
         return label, notes
 
     def _plain(self, source: Source, number: int, channels: int, files: int) -> Path | None:
@@ -168,11 +168,11 @@ def _renumbered(path: Path, ids: np.ndarray, ending: str) -> np.ndarray:
     return new
 
 
-def _refuse_undeclared(path: Path, label: np.ndarray, labels: dict[str, int]) -> None:
-    undeclared = np.setdiff1d(label, list(labels.values()))
+def _refuse_undeclared(path: Path, label: np.ndarray, values: Sequence[int]) -> None:
+    undeclared = np.setdiff1d(label, values)
     if undeclared.size:
         found = ", ".join(map(str, undeclared[:8].tolist())) + (" and more" if undeclared.size > 8 else "")
-        expected = ", ".join(map(str, labels.values()))
+        expected = ", ".join(map(str, values))
         raise FileError(path, f"label values {found}", expected, "Declare them with --labels, or mend the label.")
 
 

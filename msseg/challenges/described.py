@@ -44,14 +44,18 @@ def list_cases(source: Path, options: ConversionOptions, key: str) -> Listing:
         problems=(*dataset.notes, *missing),
         labels=labels,
         instances=dataset.instances,
-        form=_form(dataset, labels, is_packed=_is_packed(dataset)),
+        form=_form(dataset, options.labels or None, is_packed=_is_packed(dataset)),
         extras={entry: description[entry] for entry in _CARRIED if entry in description},
     )
 
 
-def _form(dataset: Dataset, labels: dict[str, int], is_packed: bool) -> Form:
-    ending = output_ending(dataset.file_ending)
-    return Form(ending, dataset.channels, {"background": 0, **labels}, dataset.instances, "slices", is_packed)
+def _form(dataset: Dataset, labels: dict[str, int] | None, is_packed: bool) -> Form:
+    """The form of the data set, with these `labels` in place of all that it declares itself, if any are given."""
+    ending, named = output_ending(dataset.file_ending), labels or dict(list(dataset.labels.items())[1:])
+    form = Form(ending, dataset.channels, {"background": 0, **named}, dataset.instances, "slices", is_packed)
+    if labels is not None:
+        return form
+    return replace(form, regions=dataset.regions, painted=dataset.painted, ignore=dataset.ignore)
 
 
 def _is_packed(dataset: Dataset) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from msseg.challenges.challenge import Pages
@@ -22,7 +22,9 @@ _GREY = ("grey",)
 class Form:
     """Ending and channel names of the images, names and values of the labels, and what the pages of a source are.
 
-    A case is one file where `is_packed` (grey, or red, green and blue in one), else a file a channel.
+    A case is one file where `is_packed` (grey, or red, green and blue in one), else a file a channel. What does not
+    change the files of the cases is not shown: `regions` with the value `painted` for each, which the description has
+    in place of the labels, and the value `ignore` of voxels that nobody annotated.
     """
 
     ending: str
@@ -31,17 +33,31 @@ class Form:
     instances: bool
     pages: Pages
     is_packed: bool
+    regions: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    painted: tuple[int, ...] = field(default=(), repr=False)
+    ignore: int | None = field(default=None, repr=False)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The values that label files may hold."""
+        return (*self.labels.values(), *(() if self.ignore is None else (self.ignore,)))
 
     def description(self, name: str, training: int) -> dict[str, Any]:
         """The dataset.json of so many training cases, in the layout of nnU-Net v2."""
         value = {
             "name": name,
             "channel_names": {str(number): channel for number, channel in enumerate(self.channels)},
-            "labels": self.labels,
+            "labels": self._declared(),
             "numTraining": training,
             "file_ending": self.ending,
         }
+        value |= {"regions_class_order": list(self.painted)} if self.regions else {}
         return {**value, "instances": True} if self.instances else value
+
+    def _declared(self) -> dict[str, Any]:
+        regions = {name: list(one) if len(one) > 1 else one[0] for name, one in self.regions.items()}
+        declared = {**_BACKGROUND, **regions} if regions else self.labels
+        return {**declared, "ignore": self.ignore} if self.ignore is not None else declared
 
 
 def volume_form(channels: Sequence[str], labels: Mapping[str, int], ending: str = VOLUME_ENDING) -> Form:

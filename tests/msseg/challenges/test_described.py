@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from msseg.challenges.challenge import ConversionOptions
 from msseg.challenges.conversion import convert
 from msseg.challenges.decathlon import DECATHLON
 from msseg.challenges.described import NNUNET_V1, NNUNET_V2
@@ -143,3 +144,20 @@ def test_a_real_task_of_the_decathlon_is_converted(test_data, tmp_path):
     assert report.is_complete and report.converted == 3
     case = read_dataset(tmp_path / "set").training[0]
     assert case.image_paths[0].read_bytes() == (source / f"imagesTr/{case.name}.nii.gz").read_bytes()
+
+
+def test_regions_and_the_ignore_label_come_along_and_labels_that_are_named_replace_them(tmp_path):
+    source = tmp_path / "src"
+    (source / "imagesTr").mkdir(parents=True)
+    write_image(source / "imagesTr/a_0000.nii.gz", TWO[:1], GRID)
+    write_label(source / "labelsTr/a.nii.gz", LABEL + np.uint8(1), GRID)
+    regions = {"labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}, "regions_class_order": [1, 2]}
+    described(source, {"channel_names": {"0": "CT"}, "file_ending": ".nii.gz", "numTraining": 1, **regions})
+    report = convert(NNUNET_V2, source, tmp_path / "set")
+    assert report.is_complete
+    written = read_json(tmp_path / "set/dataset.json")
+    assert {name: written[name] for name in regions} == regions
+    assert read_dataset(tmp_path / "set").measured == {"whole": (1, 2), "core": (2,)}
+    named = ConversionOptions(labels={"one": 1, "two": 2, "three": 3})
+    assert convert(NNUNET_V2, source, tmp_path / "other", named).is_complete
+    assert read_json(tmp_path / "other/dataset.json")["labels"] == {"background": 0, "one": 1, "two": 2, "three": 3}

@@ -10,8 +10,9 @@ import pytest
 
 from msseg.challenges.acdc import ACDC
 from msseg.challenges.brats import BRATS19, BRATS20, BRATS21, BRATS23, BRATS24
+from msseg.challenges.brats_submission import BRATS_ARCHIVES
 from msseg.challenges.case_folders import says_test
-from msseg.challenges.challenge import Challenge
+from msseg.challenges.challenge import Challenge, ConversionOptions
 from msseg.challenges.conversion import ConversionReport, convert
 from msseg.challenges.kits19 import KITS19, KITS23
 from msseg.challenges.lits17 import LITS17
@@ -19,6 +20,7 @@ from msseg.data.dataset import read_dataset
 from msseg.data.geometry import Geometry
 from msseg.data.image import read_geometry, read_image, read_label, write_image, write_label
 from msseg.errors import DatasetError
+from msseg.evaluation.rankings import ranking_labels
 from msseg.files import read_json
 from msseg.folders import Task
 from msseg.pipeline.splits import ensure_splits
@@ -193,7 +195,35 @@ def test_brats_channels_are_t1_t1ce_t2_flair_and_the_values_stay(tmp_path):
     assert np.array_equal(read_label(folder / "labelsTr/BraTS19_2013_8_1.nii.gz")[0], VALUES_OLD)
     description = read_json(folder / "dataset.json")
     assert list(description["channel_names"].values()) == ["T1", "T1ce", "T2", "FLAIR"]
-    assert description["labels"] == {"background": 0, "necrotic_core": 1, "oedema": 2, "enhancing_tumour": 4}
+    assert description["labels"] == {"background": 0, "whole": [1, 2, 4], "core": [1, 4], "enhancing": 4}
+    assert description["regions_class_order"] == [2, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("challenge", "name", "endings"),
+    [
+        (BRATS19, "BraTS19_CBICA_AAB_1", (OLD, "_seg")),
+        (BRATS21, "BraTS2021_00000", (OLD, "_seg")),
+        (BRATS23, "BraTS-GLI-00000-000", (NEW, "-seg")),
+        (BRATS24, "BraTS-GLI-00000-100", (NEW, "-seg")),
+    ],
+)
+def test_the_regions_of_brats_are_those_that_rank_and_paint_every_label_as_it_was(challenge, name, endings, tmp_path):
+    subject(tmp_path / "src" / name, *endings, LABEL)
+    _, folder = converted(challenge, tmp_path)
+    dataset = read_dataset(folder)
+    ranked = ranking_labels(challenge.name, dataset.measured)
+    assert ranked is not None and {region: ranked[region] for region in dataset.regions} == dataset.regions
+    assert dataset.notes == ()  # none says that a value is painted over
+    assert set(dataset.labels.values()) == set(BRATS_ARCHIVES[challenge.name].labels(name))
+
+
+def test_labels_that_the_user_names_are_no_regions(tmp_path):
+    subject(tmp_path / "src/BraTS2021_00000", OLD, "_seg", VALUES_OLD)
+    convert(BRATS21, tmp_path / "src", tmp_path / "set", ConversionOptions(labels={"core": 1, "other": 4}))
+    description = read_json(tmp_path / "set/dataset.json")
+    assert description["labels"] == {"background": 0, "core": 1, "other": 4}
+    assert "regions_class_order" not in description
 
 
 def test_a_missing_sequence_is_named(tmp_path):

@@ -87,7 +87,7 @@ def test_a_network_of_three_scores_learns_and_goes_on_where_it_was(fold):
     checkpoint = load_checkpoint(fold.result.checkpoint)
     heads = [weight for name, weight in checkpoint.best_weights.items() if "heads" in name and weight.ndim == 5]
     assert heads and {len(weight) for weight in heads} == {3}
-    assert len([entry for entry in entries if entry["event"] == "epoch"][0]["patch_dice"]) == 3
+    assert len(next(entry for entry in entries if entry["event"] == "epoch")["patch_dice"]) == 3
 
 
 def test_a_fold_is_validated_by_region_and_predicts_the_values_of_the_files(fold, task):
@@ -101,7 +101,7 @@ def test_a_fold_is_validated_by_region_and_predicts_the_values_of_the_files(fold
 
 
 def test_networks_of_guided_classes_are_refused_for_regions(task):
-    with pytest.raises(PlanError, match="guidance of network unet3p_unified.*--network-option guidance=none"):
+    with pytest.raises(PlanError, match=r"guidance of network unet3p_unified.*--network-option guidance=none"):
         trained(task, 1, network="unet3p_unified")
 
 
