@@ -17,6 +17,8 @@ from msseg.checkpoint import FINAL, LATEST
 from msseg.errors import CheckpointError, DatasetError
 from msseg.files import atomic_folder
 from msseg.pipeline.inference_file import INFERENCE_FILE, Inference, read_inference, write_inference
+from msseg.pipeline.model_header import read_header
+from msseg.previous_model import INSIDE, previous_from_json
 
 ENTRY = "process.py"
 _MEMBER = "member_{}"
@@ -78,7 +80,8 @@ def model_files(model: Path) -> dict[str, Path]:
     """What prediction reads, by its place in the container.
 
     Of a model folder the JSON, and of every fold its final checkpoint, else the latest; of an inference.json the same
-    of its members' folds. Raises CheckpointError where a model has no trained fold.
+    of its members' folds; of a cascade also those of the model before it. Raises CheckpointError where a model has no
+    trained fold.
     """
     if not model.is_file():
         return _folder_files(model, None)
@@ -95,7 +98,10 @@ def _folder_files(model: Path, folds: Sequence[str] | None) -> dict[str, Path]:
     checkpoints = [paths[0] for paths in found if paths]
     if not checkpoints:
         raise CheckpointError(f"{model}: no trained fold (fold_*/{FINAL}). Train one first (msseg_train).")
-    return {path.relative_to(model).as_posix(): path for path in sorted([*model.glob("*.json"), *checkpoints])}
+    files = {path.relative_to(model).as_posix(): path for path in sorted([*model.glob("*.json"), *checkpoints])}
+    previous = previous_from_json(read_header(checkpoints[0]).get("previous_stage"))
+    before = {} if previous is None else _folder_files(previous.folder(model), previous.folds)
+    return {**files, **{f"{INSIDE}/{place}": path for place, path in before.items()}}
 
 
 def _write_inference(folder: Path, found: Inference) -> None:

@@ -10,21 +10,22 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from msseg.checkpoint import Model, load_model, trained_folds, versions
-from msseg.data.store import open_case, stored_names
+from msseg.data.store import StoredCase, open_case, stored_names
 from msseg.errors import CheckpointError, DatasetError, MssegError, ResourceError
 from msseg.files import atomic_path
 from msseg.inference.answers import answering, is_guided
 from msseg.inference.sliding_window import pad_to_patch
 from msseg.mirroring import with_neighbours
 from msseg.pipeline.pruning import task_of
-from planning.plan import Configuration, plan_to_json
+from msseg.planes import with_planes
+from planning.plan import Configuration, Plan, plan_to_json
 
 if TYPE_CHECKING:
     from torch.onnx import ONNXProgram
@@ -77,7 +78,7 @@ def export_onnx(
     trained = _load_fold(Path(model), fold)
     network = trained.networks[0]
     inputs = {"random": _noise(trained), **_real_input(Path(model), trained, task, root)}
-    module = _Answer(network, branches).eval()
+    module = _Answer(network, branches, bool(trained.plan.regions)).eval()
     with atomic_path(Path(output)) as temporary:
         program = _traced(module, inputs["random"][:2])
         program.model.metadata_props.update(metadata(trained, branches))
@@ -99,8 +100,10 @@ def metadata(model: Model, branches: str) -> dict[str, str]:
         "normalisation": [asdict(channel) for channel in plan.channels],
         "labels": plan.labels,
         "classes": list(plan.labels),
+        **({"regions": [asdict(region) for region in plan.regions]} if plan.regions else {}),
         "mirror_axes": configuration.mirror_axes,
         "neighbour_slices": configuration.neighbour_slices,
+        **(_previous_words(plan, configuration) if configuration.previous_stage is not None else {}),
         "image_padding": configuration.image_padding,
         "branches": branches,
         "fold": model.folds[0],
@@ -110,14 +113,24 @@ def metadata(model: Model, branches: str) -> dict[str, str]:
     return {name: json.dumps(value, allow_nan=False) for name, value in values.items()}
 
 
+def _previous_words(plan: Plan, configuration: Configuration) -> dict[str, Any]:
+    """What the channels after the image's are: for each the class indices of the previous stage where it is 1."""
+    stage = {
+        "configuration": configuration.previous_stage,
+        "planes": plan.planes,
+        "label_order": configuration.label_order,
+    }
+    return {"previous_stage": stage}
+
+
 class _Answer(nn.Module):
     """A network as a module that answers with its full-resolution logits and, where it is guided, with presence."""
 
-    def __init__(self, network: nn.Module, branches: str):
+    def __init__(self, network: nn.Module, branches: str, regions: bool = False):
         super().__init__()
         self.network = network
         self.outputs = (LOGITS, PRESENCE) if is_guided(network) else (LOGITS,)
-        self._answer = answering(network, branches)
+        self._answer = answering(network, branches, regions=regions)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return tuple(one for one in self._answer(image) if one is not None)
@@ -164,7 +177,14 @@ def _real_input(
             raise
         return {}
     names = stored_names(store)
-    return {"real": _middle_patch(open_case(store, names[0]).image, model.configuration)} if names else {}
+    return {"real": _middle_patch(_shown(open_case(store, names[0]), model), model.configuration)} if names else {}
+
+
+def _shown(case: StoredCase, model: Model) -> np.ndarray:
+    """The image of a case; for a cascade with its label in place of what the previous stage would find."""
+    if model.configuration.previous_stage is None or case.label is None:
+        return case.image
+    return with_planes(case.image, case.label, model.plan.planes)
 
 
 def _middle_patch(image_czyx: np.ndarray, configuration: Configuration) -> torch.Tensor:

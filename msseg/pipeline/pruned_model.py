@@ -13,6 +13,7 @@ from msseg.errors import CheckpointError
 from msseg.files import atomic_folder, content_hash
 from msseg.inference.predictor import RULES_FILE
 from msseg.networks.pruning import prunable_levels, pruned_configuration, pruned_weights
+from msseg.previous_model import PreviousModel
 from planning.plan import Reason
 
 PROVENANCE = "pruned"
@@ -86,10 +87,17 @@ def write_pruned_model(
     with atomic_folder(output) as folder:
         for fold, checkpoint in whole.checkpoints.items():
             origin = {"level": level, "checkpoint": content_hash(whole.paths[fold]), **provenance}
-            save_checkpoint(folder / f"{_FOLD}{fold}" / FINAL, pruned_checkpoint(checkpoint, level, origin))
+            pruned = pruned_checkpoint(checkpoint, level, origin)
+            previous = previous_seen_from(output, whole.folder, checkpoint.previous)
+            save_checkpoint(folder / f"{_FOLD}{fold}" / FINAL, replace(pruned, previous=previous))
         rules = whole.folder / RULES_FILE
         if keep_rules and rules.is_file():
             shutil.copyfile(rules, folder / RULES_FILE)
+
+
+def previous_seen_from(output: Path, model: Path, previous: PreviousModel | None) -> PreviousModel | None:
+    """The record of the model before `model`, for a copy of it in `output`; CheckpointError where that is gone."""
+    return None if previous is None else PreviousModel.of(output, previous.folder(model), previous.folds)
 
 
 def check_place(output: Path) -> None:

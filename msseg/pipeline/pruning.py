@@ -14,7 +14,7 @@ import torch
 from msseg.checkpoint import Checkpoint, load_weights
 from msseg.data.store import StoredCase, open_case, stored_names
 from msseg.devices import resolve_device
-from msseg.errors import DatasetError
+from msseg.errors import DatasetError, PlanError
 from msseg.files import write_json
 from msseg.folders import Task, find_task, project_root
 from msseg.inference.predictor import RULES_FILE
@@ -91,6 +91,7 @@ def prune(
     scores: tuple[LevelScore, ...] = ()
     level = options.level
     if level is None:
+        _refuse_cascade(whole)
         place = task_of(whole.folder, task, root)
         scores = _measured(whole, levels, place, rules, options, resolve_device(device), quiet)
         level = smallest_within(scores, options.tolerance).level
@@ -105,6 +106,17 @@ def prune(
     write_pruned_model(whole, level, target, keep_rules, record)
     files = _write_report(whole, scores, level, options) if scores else ()
     return PruningReport(target, level, levels, postprocessing, scores, files)
+
+
+def _refuse_cascade(whole: WholeModel) -> None:
+    """Raise PlanError for the second network of a cascade: measured alone, it would see nothing of the first."""
+    first = next(iter(whole.checkpoints.values())).configuration
+    if first.previous_stage is not None:
+        levels = ", ".join(map(str, whole.levels))
+        raise PlanError(
+            f"{whole.folder}: the levels of a cascade's second network are not measured. Name one with --level "
+            f"({levels}), and measure what it is worth with msseg_speeds or msseg_evaluate."
+        )
 
 
 def task_of(model: Path, task: str | None, root: str | os.PathLike[str] | None) -> Task:

@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from msseg.challenges.container import write_container
 from msseg.challenges.container_entry import list_cases, main
-from msseg.checkpoint import FINAL, Checkpoint, save_checkpoint
+from msseg.checkpoint import FINAL, Checkpoint, load_checkpoint, save_checkpoint
 from msseg.data.geometry import Geometry
 from msseg.data.image import read_image, read_label, write_image
 from msseg.errors import CheckpointError, DatasetError
@@ -18,6 +19,7 @@ from msseg.networks.build import build_network
 from msseg.pipeline.inference_file import Inference, Member, read_inference, write_inference
 from msseg.pipeline.prediction import load_predictor
 from msseg.postprocessing.rules import write_rules
+from msseg.previous_model import PreviousModel
 
 GRID = Geometry((8, 8, 8), (1.0, 1.0, 2.0), (-3.0, 4.0, 5.0))
 
@@ -125,3 +127,31 @@ def test_a_slug_is_letters_digits_and_hyphens(model_dir, tmp_path, slug):
 def test_a_folder_without_a_trained_fold_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no trained fold"):
         write_container(tmp_path / "container", tmp_path)
+
+
+def test_a_cascade_takes_both_models_along(model_dir, tmp_path, monkeypatch):
+    whole = load_checkpoint(model_dir / "fold_0" / FINAL)
+    low = whole.configuration
+    full = replace(low, name="3d_cascade", previous_stage="3d", previous_classes=1)
+    network = build_network(full, 1, 2, torch.Generator().manual_seed(1))
+    plan = replace(whole.plan, configurations={"3d": low, "3d_cascade": full})
+    second = tmp_path / "second"
+    previous = PreviousModel.of(second, model_dir, ["0"])
+    checkpoint = Checkpoint(network.state_dict(), plan, "3d_cascade", previous=previous)
+    save_checkpoint(second / "fold_0" / FINAL, checkpoint)
+    image_at(tmp_path / "in/images/ct/scan_7.mha")
+    image, geometry = read_image([tmp_path / "in/images/ct/scan_7.mha"], 1)
+    expected = load_predictor(second).predict_array(image, geometry.spacing_mm)
+    write_inference(tmp_path / "inference.json", Inference((Member(second, ("0",)),)))
+    for name, model in (("single", second), ("members", tmp_path / "inference.json")):
+        folder = write_container(tmp_path / name, model, ["ct"])
+        shutil.move(folder, tmp_path / "app")
+        monkeypatch.setenv("MSSEG_INPUT", str(tmp_path / "in"))
+        monkeypatch.setenv("MSSEG_OUTPUT", str(tmp_path / name / "out"))
+        monkeypatch.setenv("MSSEG_MODEL", str(tmp_path / "app/model"))
+        assert main() == 0
+        label, _ = read_label(tmp_path / name / "out/images/segmentation/scan_7.mha")
+        np.testing.assert_array_equal(label, expected)
+        first = tmp_path / "app/model" / ("previous_stage" if name == "single" else "member_0/previous_stage")
+        assert (first / "fold_0" / FINAL).is_file()
+        shutil.rmtree(tmp_path / "app")

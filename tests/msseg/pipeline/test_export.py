@@ -20,6 +20,7 @@ from msseg.inference.answers import answering
 from msseg.networks import build_network
 from msseg.pipeline import export
 from msseg.pipeline.export import export_onnx
+from msseg.previous_model import PreviousModel
 from planning.network_row import NetworkRow
 from planning.networks import NETWORKS, network_row
 from planning.plan import Configuration, Plan
@@ -163,3 +164,27 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path, capsys: pytest.Capt
 def _skip_without_extra() -> None:
     for package in ("onnx", "onnxruntime", "onnxscript"):
         pytest.importorskip(package)
+
+
+def test_a_cascade_names_the_channels_after_the_images(
+    tmp_path: Path, make_configuration: Callable[..., Configuration], make_plan: Callable[..., Plan]
+) -> None:
+    _skip_without_extra()
+    low = make_configuration(name="3d_lowres")
+    full = make_configuration(name="3d_cascade", previous_stage="3d_lowres", previous_classes=1)
+    plan = make_plan(low, configurations={"3d_lowres": low, "3d_cascade": full})
+    weights = build_network(full, 1, 2, torch.Generator().manual_seed(1)).state_dict()
+    folder = tmp_path / "models" / TASK / "3d_cascade_plain_unet"
+    previous = PreviousModel("../3d_lowres_plain_unet", ("0",))
+    save_checkpoint(folder / "fold_0" / FINAL, Checkpoint(weights, plan, "3d_cascade", previous=previous))
+    image = np.random.default_rng(0).normal(size=(1, 9, 9, 9)).astype(np.float32)
+    label = np.pad(np.ones((5, 5, 5), np.uint8), 2)
+    write_case(tmp_path / f"preprocessed/{TASK}/cases_3d", "box_0", image, label, {}, {}, key="1")
+    report = export_onnx(folder, tmp_path / "network.onnx")
+    assert set(report.errors) == {"random", "real"}
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(report.path), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape[1:] == [2, 8, 8, 8]
+    said = json.loads(session.get_modelmeta().custom_metadata_map["previous_stage"])
+    assert said == {"configuration": "3d_lowres", "planes": [[1]], "label_order": 1}

@@ -11,7 +11,7 @@ import torch
 from msseg.checkpoint import FINAL, Checkpoint, load_checkpoint, load_model, save_checkpoint
 from msseg.commands.prune import main
 from msseg.data.store import write_case
-from msseg.errors import CheckpointError, DatasetError
+from msseg.errors import CheckpointError, DatasetError, PlanError
 from msseg.files import write_json
 from msseg.inference.predictor import PredictionOptions, load_predictor
 from msseg.networks import build_network
@@ -19,6 +19,7 @@ from msseg.pipeline.level_report import levels_table
 from msseg.pipeline.levels import LevelMeter, LevelScore, smallest_within
 from msseg.pipeline.pruning import PruningOptions, prune
 from msseg.postprocessing.rules import LARGEST_TOGETHER, Rule, write_rules
+from msseg.previous_model import PreviousModel
 from planning.grids import Node
 from planning.plan import Configuration, Plan
 
@@ -184,3 +185,39 @@ def test_scores_are_means_over_the_cases_that_have_the_class() -> None:
     assert score.iou == {"one": pytest.approx(2 / 3), "two": None}
     assert (score.mean_dice, score.mean_iou) == (0.75, pytest.approx(2 / 3))
     assert (score.seconds_per_case, score.cases, score.mended_dice) == (2.0, 2, None)
+
+
+@pytest.fixture
+def cascade(tmp_path: Path, make_configuration: Callable[..., Configuration], make_plan: Callable[..., Plan]) -> Path:
+    """The second network of a cascade, a UNet++ of three levels, with the first beside it."""
+    low = make_configuration(name="3d_lowres")
+    full = make_configuration(
+        name="3d_cascade",
+        network="unet2p",
+        features=(4, 4, 6),
+        strides=((2, 2, 2),) * 2,
+        kernel_sizes=((3, 3, 3),) * 3,
+        supervision_weights=(0.5, 0.5),
+        previous_stage="3d_lowres",
+        previous_classes=1,
+    )
+    plan = make_plan(low, configurations={"3d_lowres": low, "3d_cascade": full})
+    first, second = (tmp_path / "models" / TASK / name for name in ("3d_lowres_plain_unet", "3d_cascade_unet2p"))
+    for folder, configuration in ((first, low), (second, full)):
+        weights = build_network(configuration, 1, 2, torch.Generator().manual_seed(0)).state_dict()
+        previous = PreviousModel.of(second, first, ["0"]) if folder == second else None
+        whole = Checkpoint(weights, plan, configuration.name, previous=previous)
+        save_checkpoint(folder / "fold_0" / FINAL, whole)
+    return second
+
+
+def test_a_pruned_cascade_finds_the_model_before_it_from_where_it_lies(cascade: Path, tmp_path: Path) -> None:
+    prune(cascade, tmp_path / "elsewhere" / "small", PruningOptions(level=1))
+    predictor = load_predictor(tmp_path / "elsewhere" / "small", torch.device("cpu"))
+    assert predictor.previous is not None and predictor.previous.model.configuration.name == "3d_lowres"
+    assert predictor.predict_array(np.ones((1, 8, 8, 8), np.float32), (1.0, 1.0, 1.0)).shape == (8, 8, 8)
+
+
+def test_levels_of_a_cascade_are_not_measured_but_named(cascade: Path) -> None:
+    with pytest.raises(PlanError, match=r"second network are not measured. Name one with --level \(1, 2\)"):
+        prune(cascade)
