@@ -12,6 +12,7 @@ import numpy as np
 
 from msseg.evaluation.lesions import LesionCounts
 from msseg.evaluation.overlap import OverlapCounts, overlap_metrics
+from msseg.evaluation.phases import phase_row, phases_of
 from msseg.evaluation.rankings import Ranking, find_ranking
 from msseg.evaluation.summary import mean
 
@@ -80,8 +81,7 @@ def _rows(ranking: Ranking, cases: Sequence[CaseMetrics], labels: Mapping[str, o
     rows: dict[str, list[Values]] = {}
     for region in labels:
         for phase in dict.fromkeys(phases.get(case.name, "") for case in cases):
-            row = f"{region} {phase}".strip()
-            rows[row] = [
+            rows[phase_row(region, phase)] = [
                 case.challenge[region]
                 for case in cases
                 if case.challenge is not None and phases.get(case.name, "") == phase
@@ -91,31 +91,6 @@ def _rows(ranking: Ranking, cases: Sequence[CaseMetrics], labels: Mapping[str, o
 
 def _defined(values: Sequence[Values], metric: str) -> list[float]:
     return [value for one in values if (value := one.get(metric)) is not None]
-
-
-DIASTOLE, SYSTOLE = "ED", "ES"
-_PHASE_VOLUME = "left_ventricle"
-
-
-def phases_of(cases: Sequence[CaseMetrics]) -> dict[str, str]:
-    """The heart's phase in each case: as its name ends (`_ED`, `_ES`), else by the volume of the left ventricle.
-
-    Of the two frames of a patient (`patient001_frame01`, `patient001_frame12`) the one with more of it in the reference
-    is the diastole. A case whose phase neither tells is left out.
-    """
-    phases = {}
-    frames: dict[str, list[CaseMetrics]] = {}
-    for case in cases:
-        patient, _, frame = case.name.rpartition("_")
-        if frame in (DIASTOLE, SYSTOLE):
-            phases[case.name] = frame
-        else:
-            frames.setdefault(patient, []).append(case)
-    for pair in frames.values():
-        if len(pair) == 2 and all(_PHASE_VOLUME in case.labels for case in pair):
-            smaller, larger = sorted(pair, key=lambda case: case.labels[_PHASE_VOLUME].reference_ml)
-            phases |= {smaller.name: SYSTOLE, larger.name: DIASTOLE}
-    return phases
 
 
 def _dice_global(cases: Sequence[CaseMetrics], region: str) -> float | None:

@@ -41,6 +41,8 @@ _ALL = "all"
 _DICE = "dice"
 _OBJECTS = "dsb2018"
 
+Terms = Callable[[Sequence[CaseMetrics]], Sequence[Mapping[str, float | None]]]
+
 
 @dataclass(frozen=True)
 class TaskMetric:
@@ -211,9 +213,9 @@ def _dice_tally(cases: Sequence[CaseMetrics], labels: Sequence[str]) -> Tally:
     return mean_tally(np.array([[np.nan if one is None else one for one in row] for row in values], float))
 
 
-def _term_tally(cases: Sequence[CaseMetrics], terms: Callable[[CaseMetrics], Mapping[str, float | None]]) -> Tally:
+def _term_tally(cases: Sequence[CaseMetrics], terms: Terms) -> Tally:
     """The tally of what each case adds by name; a case that lacks a name does not count there."""
-    rows = [terms(case) for case in cases]
+    rows = terms(cases)
     names = sorted({name for row in rows for name in row})
     values = [[row.get(name) for name in names] for row in rows]
     return mean_tally(np.array([[np.nan if one is None else one for one in row] for row in values], float))
