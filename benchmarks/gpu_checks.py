@@ -31,7 +31,7 @@ def same_logits(root: Path, device: torch.device) -> str:
 
     plan = load_plan(find_task(TASK, root))
     configuration = plan.configurations[plan.default_configuration]
-    network = build_network(configuration, len(plan.channels), len(plan.labels)).eval()
+    network = build_network(configuration, len(plan.channels), plan.outputs).eval()
     image = torch.randn(1, 1, *configuration.patch_size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         on_cpu = network.main_output(image)

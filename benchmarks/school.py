@@ -151,7 +151,7 @@ def _trained_and_measured(
     result = train_fold(job)
     configuration = configured(configuration, recipe, plan.axis_order)
     evaluation = _evaluated(task, folder, split, job.device)
-    network = build_network(configuration, len(plan.channels), len(plan.labels))
+    network = build_network(configuration, len(plan.channels), plan.outputs)
     return {
         "network": name,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -220,7 +220,7 @@ def _scores(evaluation: Evaluation) -> dict[str, Any]:
 
 def _step_cpu_s(configuration: Configuration, plan: Plan, device: str, repeats: int = 3) -> float:
     """Processor seconds of one forward and backward pass on a batch, the least of a few; others' load hardly enters."""
-    network = build_network(configuration, len(plan.channels), len(plan.labels)).to(device).train()
+    network = build_network(configuration, len(plan.channels), plan.outputs).to(device).train()
     image = torch.randn(configuration.batch_size, len(plan.channels), *configuration.patch_size, device=device)
     target = torch.zeros(configuration.batch_size, *configuration.patch_size, dtype=torch.int64, device=device)
     loss = SupervisedLoss(build_loss("dice_ce", plan.class_weights, True), configuration.supervision_weights)

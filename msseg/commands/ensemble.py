@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
         "--threshold",
         type=values.probability,
         metavar="P",
-        help="probability above which a model of one label finds it (default: the most probable class)",
+        help="probability above which a model of one label finds it, or each region of a model of such is painted "
+        "(default: the most probable class, of regions 0.5)",
     )
     console.add_outputs(parser)
     parser.add_argument("--overwrite", action="store_true", help="average again what is there already")

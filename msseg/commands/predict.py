@@ -91,13 +91,14 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
-    """What is written, and the thresholds of a model of one label."""
+    """What is written, and the thresholds of a model of one label or of regions."""
     decision = parser.add_mutually_exclusive_group()
     decision.add_argument(
         "--threshold",
         type=values.probability,
         metavar="P",
-        help="probability above which a model of one label finds it (default: the model's decision, else 0.5)",
+        help="probability above which a model of one label finds it, or each region of a model of such is painted "
+        "(default: the model's decision, else 0.5)",
     )
     decision.add_argument(
         "--no-decision", action="store_true", help="leave the thresholds out that validation found for the model"

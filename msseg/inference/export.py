@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from msseg.inference.collectors import LargestClass, Painted
+from msseg.inference.collectors import LargestClass
 from msseg.inference.score_stream import ScoreStream
-from planning.plan import Plan
 
 
 def resampled_labels(
@@ -23,15 +22,6 @@ def resampled_labels(
     with torch.inference_mode():
         ScoreStream([largest], logits.shape[1:], new_shape, order, separate).push(logits)
         return largest.labels()
-
-
-def label_of_scores(scores: torch.Tensor, plan: Plan) -> np.ndarray:
-    """The class indices (z, y, x) of a plan's scores (k, z, y, x) on their own grid; see `LargestClass`, `Painted`."""
-    shape = scores.shape[1:]
-    collector = Painted(plan.regions, shape) if plan.regions else LargestClass(len(scores), shape)
-    with torch.inference_mode():
-        ScoreStream([collector], shape, shape, order=0).push(scores)
-        return collector.labels()
 
 
 def uncropped(label: np.ndarray, crop_box: Sequence[Sequence[int]], shape_before_crop: Sequence[int]) -> np.ndarray:

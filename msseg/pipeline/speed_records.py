@@ -25,7 +25,10 @@ from msseg.training.validation import Overlap, mean_dice
 
 @dataclass(frozen=True)
 class CaseSpeeds:
-    """One case under every preset, by name: the overlap with its reference, and the seconds that it took."""
+    """One case under every preset, by name: the overlap with its reference, and the seconds that it took.
+
+    Overlaps are of the foreground's classes, or of the regions.
+    """
 
     name: str
     megavoxels: float
@@ -47,6 +50,7 @@ def write_fold(fold: Path, predictor: Predictor, measured: Sequence[CaseSpeeds])
         "version": SPEEDS_VERSION,
         "checkpoint": content_hash(fold / FINAL),
         "labels": list(predictor.label_map.values),
+        "regions": [region.name for region in predictor.model.plan.regions],
         "options": _presets(),
         "machine": _machine(predictor.device),
         "versions": versions(),
@@ -58,15 +62,15 @@ def write_fold(fold: Path, predictor: Predictor, measured: Sequence[CaseSpeeds])
 def write_summary(model_dir: Path) -> bool:
     """Write the model's table from what its folds measured with their present weights; whether there was anything.
 
-    Folds of other weights, presets or labels than the first are left out; without any, an older table is removed.
+    Folds of other weights, presets, labels or regions than the first are left out; without any, an older table is removed.
     """
     path = Path(model_dir) / SPEEDS_FILE
     records = dict(_current_records(path.parent))
     if not records:
         path.unlink(missing_ok=True)
         return False
-    labels = next(iter(records.values()))["labels"]
-    same = {fold: record for fold, record in records.items() if record["labels"] == labels}
+    labels, regions = _measured_of(next(iter(records.values())))
+    same = {fold: record for fold, record in records.items() if _measured_of(record) == (labels, regions)}
     speeds = {
         name: {"options": options, **asdict(_summary(name, list(same.values()), len(labels)))}
         for name, options in _presets().items()
@@ -75,6 +79,11 @@ def write_summary(model_dir: Path) -> bool:
     folds = {fold: {key: record[key] for key in kept} for fold, record in same.items()}
     write_json(path, {"version": SPEEDS_VERSION, "speeds": speeds, "folds": folds})
     return True
+
+
+def _measured_of(record: Mapping[str, Any]) -> tuple[list[int], list[str]]:
+    """The values of the classes that a record's overlaps are of, and the names of the regions, if they are of those."""
+    return record["labels"], record.get("regions", [])
 
 
 def _presets() -> dict[str, Any]:

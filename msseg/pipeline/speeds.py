@@ -126,12 +126,13 @@ def _measure_case(
     if not before:
         _warm_up(presets, image, geometry.spacing_mm)
     overlaps, seconds = {}, {}
+    regions = [region.classes for region in plan.regions]
     for name, predictor in presets.items():
         start = time.perf_counter()
         label = predictor.predict_array(image, geometry.spacing_mm)
         seconds[name] = time.perf_counter() - start
         label_map = predictor.label_map
-        overlaps[name] = overlap(label_map.to_index(label), reference, len(label_map.values))
+        overlaps[name] = overlap(label_map.to_index(label), reference, len(label_map.values), regions)
     return CaseSpeeds(case.name, megavoxels, overlaps, seconds)
 
 
