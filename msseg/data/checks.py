@@ -17,7 +17,7 @@ import numpy as np
 from msseg.data.cases import Case
 from msseg.data.dataset import Dataset
 from msseg.data.geometry import Geometry
-from msseg.data.image import GRID_TOLERANCE_MM, check_same_grid, read_channels, read_label
+from msseg.data.image import GRID_TOLERANCE_MM, check_same_grid, image_ending, read_channels, read_label
 from msseg.data.labels import IGNORED, LabelCoding, UndeclaredValuesError
 from msseg.data.mask_folders import MergedMasks, merge_masks
 from msseg.data.problems import FileError, Problem
@@ -150,10 +150,17 @@ def _missing_files(case: Case) -> list[Problem]:
     kinds = [(path, "image") for path in case.image_paths]
     kinds += [(case.label_path, "label")] if case.label_path else []
     return [
-        Problem(case.name, str(path), f"no such {kind} file", f"the {kind} of the case", _COPY_OR_TAKE_OUT)
+        Problem(case.name, str(path), *_missing_words(path, kind), _COPY_OR_TAKE_OUT)
         for path, kind in kinds
         if not path.exists()
     ]
+
+
+def _missing_words(path: Path, kind: str) -> tuple[str, str]:
+    """What is not there and what was expected; a label without a file's ending is a folder of masks."""
+    if kind == "label" and image_ending(path) is None:
+        return "no such folder of masks", "the masks of the case (an empty folder for an image without objects)"
+    return f"no such {kind} file", f"the {kind} of the case"
 
 
 def _missing_test_note(cases: Sequence[Case]) -> list[Problem]:
@@ -259,7 +266,7 @@ def _check_label(
             "Left out, as nothing can be learned of it; annotate some.",
         )
         problems.append(Problem(case.name, str(path), found, "some annotated voxels", remedy, "note"))
-    elif label.max(initial=0) <= 0:
+    elif label.max(initial=0) <= 0 and not (merged and not merged.masks):
         remedy = "Kept as a case without foreground; check that it is meant."
         problems.append(Problem(case.name, str(path), "an empty label", "some foreground", remedy, "note"))
     return label, problems
@@ -276,6 +283,9 @@ def _is_annotated(label: np.ndarray) -> bool:
 def _merging_notes(case: Case, path: Path, merged: MergedMasks) -> list[Problem]:
     """What was met in a folder of masks."""
     notes = []
+    if not merged.masks:
+        remedy = "Taken as an image without objects; put its masks there if it has some."
+        notes.append(Problem(case.name, str(path), "an empty folder of masks", "one mask per object", remedy, "note"))
     if merged.overlap_pixels:
         found = f"masks that overlap in {merged.overlap_pixels} pixels"
         remedy = "Nothing; the first by name keeps them."

@@ -5,6 +5,8 @@ A picture is a volume of one slice without a spacing: dots per inch are a printe
 
 from __future__ import annotations
 
+import contextlib
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,20 @@ from msseg.data.geometry import Geometry
 from msseg.data.png_chunks import GREY, PALETTE, SAMPLES, PngHeader, check_png_whole, read_png_header
 from msseg.data.problems import FileError
 from msseg.data.raw import RawImage, check_content
+from msseg.data.turned import ORIENTATION, refuse_turned
 from msseg.errors import DatasetError
 from msseg.files import atomic_path
 
 _UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, EOFError)
 _COMPRESSION_LEVEL = 6
+_EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # where Pillow looks for the tags
 
 
 def read_png(path: Path) -> RawImage:
     """The pixels of a grey, colour or palette PNG of 8 or 16 bits; opaque alpha is dropped, else FileError.
 
-    Samples of 2 and 4 bits come as they are stored, 0 to 3 and 0 to 15.
+    FileError too where EXIF says that it is to be turned. Samples of 2 and 4 bits come as they are stored, 0 to 3 and
+    0 to 15.
     """
     header = read_png_header(path)
     if header.bits == 1 and header.colour == GREY:
@@ -54,8 +59,9 @@ def png_channels(path: Path) -> int:
 
 
 def read_jpeg(path: Path) -> RawImage:
-    """The pixels of a grey or colour JPEG, as they are stored (a camera's turn in EXIF is not applied)."""
+    """The pixels of a grey or colour JPEG; FileError where EXIF says that it is to be turned."""
     with _open_jpeg(path) as picture:
+        _refuse_turned(path, picture)
         return _picture(path, _decoded(path, picture))
 
 
@@ -116,10 +122,12 @@ def _picture(path: Path, samples: np.ndarray) -> RawImage:
 
 def _png_samples(path: Path, header: PngHeader) -> np.ndarray:
     check_png_whole(path, header)
-    if header.bits == 16 and header.colour != GREY:
-        return _deep_colours(path)
     with _open_png(path) as picture:
+        if header.bits == 16 and header.colour != GREY:
+            _refuse_turned(path, picture)
+            return _deep_colours(path)
         samples = _decoded(path, picture)
+        _refuse_turned(path, picture)
     if header.colour == GREY and header.bits in (2, 4):
         samples = samples // (255 // ((1 << header.bits) - 1))  # Pillow spreads them over 0 to 255
     return samples
@@ -135,9 +143,11 @@ def _deep_colours(path: Path) -> np.ndarray:
 def _indices(path: Path) -> np.ndarray:
     with _open_png(path) as picture:
         try:
-            return np.asarray(picture)
+            indices = np.asarray(picture)
         except _UNREADABLE as problem:
             raise _damaged(path, problem) from None
+        _refuse_turned(path, picture)
+    return indices
 
 
 def _open_png(path: Path) -> Any:
@@ -188,6 +198,16 @@ def _decoded(path: Path, picture: Any) -> np.ndarray:
     if clear is None:
         return samples
     return _with_alpha(samples, clear)
+
+
+def _refuse_turned(path: Path, picture: Any) -> None:
+    """FileError for a turn in EXIF; a PNG keeps it in front of its pixels, or shows it once they are decoded."""
+    if not _EXIF & set(picture.info):
+        return
+    orientation = None
+    with contextlib.suppress(*_UNREADABLE, struct.error):  # damaged tags say nothing
+        orientation = picture.getexif().get(ORIENTATION)
+    refuse_turned(path, orientation)
 
 
 def _with_alpha(samples: np.ndarray, clear: Any) -> np.ndarray:

@@ -19,6 +19,7 @@ from msseg.data.geometry import Geometry
 from msseg.data.problems import FileError
 from msseg.data.raw import RawImage, check_content
 from msseg.data.tiff_spacing import spacing_of, spacing_tags
+from msseg.data.turned import ORIENTATION, refuse_turned
 from msseg.files import atomic_path
 
 _UNREADABLE = (
@@ -139,6 +140,7 @@ def _only_series(path: Path, file: Any) -> Any:
     series = found[0]
     page = series.keyframe
     check_size(path, page.imagewidth, page.imagelength)
+    refuse_turned(path, page.tags.valueof(ORIENTATION))
     if page.photometric not in _READABLE or series.dtype is None or series.dtype.kind == "c":
         kind = getattr(page.photometric, "name", page.photometric)
         raise FileError(path, f"{kind} pixels of {series.dtype}", "grey, RGB or palette", "Convert it to RGB.")

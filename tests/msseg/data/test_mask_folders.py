@@ -60,6 +60,39 @@ def test_a_folder_without_masks_is_refused_with_what_to_do(tmp_path):
         merge_masks(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("image", "folder"),
+    [
+        ("ID/images/ID.png", "ID/masks"),
+        ("cells/images/b.tif", "cells/masks/b"),
+        ("cells/images/b.jpg", "cells/instances/b"),
+        ("imagesTr/b_0000.png", "labelsTr/b"),
+    ],
+)
+def test_an_empty_folder_is_an_image_without_objects(tmp_path, image, folder):
+    (tmp_path / image).parent.mkdir(parents=True)
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / ".keep").touch()
+    Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3)).save(tmp_path / image)
+    label, geometry = read_label(tmp_path / folder)
+    assert label.shape == geometry.shape == (1, 2, 3) and not label.any()
+    checked = check_case(Case("b", (tmp_path / image,), tmp_path / folder), 1, InstanceCoding(1))
+    assert [(problem.severity, problem.found) for problem in checked.report.problems] == [
+        ("note", "an empty folder of masks")
+    ]
+    (tmp_path / folder / "outlines.json").touch()
+    with pytest.raises(DatasetError, match="without masks"):
+        read_label(tmp_path / folder)
+
+
+def test_a_missing_folder_of_masks_is_an_error(tmp_path):
+    Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3)).save(tmp_path / "image.png")
+    checked = check_case(Case("b", (tmp_path / "image.png",), tmp_path / "masks"), 1, InstanceCoding(1))
+    assert [(problem.severity, problem.found) for problem in checked.report.problems] == [
+        ("error", "no such folder of masks")
+    ]
+
+
 def test_a_mask_of_another_size_is_named(masks):
     folder = masks()
     Image.fromarray(np.zeros((2, 4), np.uint8)).save(folder / "d.png")

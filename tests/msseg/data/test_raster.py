@@ -50,6 +50,46 @@ def test_a_header_alone_gives_the_geometry(save, name):
     assert read_geometry(path) == read_image([path])[1]
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "late.png"])
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 9])
+def test_a_picture_that_is_to_be_shown_turned_is_refused(save, name, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = save(COLOUR, name, **({} if orientation is None else {"exif": exif}))
+    if name == "late.png":  # the tags behind the pixels
+        content = path.read_bytes()
+        start, end = content.find(b"eXIf") - 4, content.find(b"IDAT") - 4
+        if start > 0:
+            path.write_bytes(content[:start] + content[end:-12] + content[start:end] + content[-12:])
+    if orientation in (3, 6):
+        with pytest.raises(DatasetError, match=rf"{name}: a picture to be shown turned by .*orientation {orientation}"):
+            read_image([path])
+    else:
+        assert read_image([path])[0].shape == (3, 1, 3, 4)
+
+
+def test_a_turn_is_seen_in_labels_deep_colours_and_xmp_and_not_in_damaged_tags(save, tmp_path):
+    exif = Image.Exif()
+    exif[274] = 8
+    for name in ("a.png", "a.tif"):
+        with pytest.raises(DatasetError, match="turned by a quarter to the left"):
+            read_label(save(GREY, name, exif=exif))
+    palette = Image.fromarray(GREY // 20).convert("P")
+    palette.save(tmp_path / "palette.png", exif=exif)
+    with pytest.raises(DatasetError, match="turned by a quarter to the left"):
+        read_label(tmp_path / "palette.png")
+    deep = SimpleITK.GetImageFromArray(COLOUR.astype(np.uint16) * 257, isVector=True)
+    SimpleITK.WriteImage(deep, str(tmp_path / "deep.png"))
+    content = (tmp_path / "deep.png").read_bytes()
+    (tmp_path / "deep.png").write_bytes(content[:33] + _chunk(b"eXIf", exif.tobytes()[6:]) + content[33:])
+    with pytest.raises(DatasetError, match="turned by a quarter to the left"):
+        read_image([tmp_path / "deep.png"])
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="2"/></x:xmpmeta>'
+    with pytest.raises(DatasetError, match="mirrored left to right"):
+        read_image([save(GREY, "xmp.jpg", xmp=xmp)])
+    assert read_image([save(GREY, "damaged.jpg", exif=b"Exif\0\0II*\0")])[0].shape == (1, 1, 3, 4)
+
+
 def test_colours_are_three_channels_and_opaque_alpha_is_dropped(save):
     for array in (COLOUR, np.concatenate([COLOUR, OPAQUE], axis=-1)):
         image, _ = read_image([save(array)])
