@@ -15,7 +15,7 @@ from msseg.errors import CheckpointError, DatasetError
 from msseg.files import read_json
 
 DEFAULT_ROOT = "msseg_data"
-_CASES_OF = {"2.5d": "2d"}
+_CASES_OF = {"2.5d": "2d", "3d_cascade": "3d"}
 _TASK_NUMBER = re.compile(r"^(?:Task|Dataset)0*(\d+)(?:_|$)")
 
 

@@ -23,6 +23,7 @@ examples:
   msseg_train 4 all --recipe nnunet --epochs 300 --device cuda:1
   msseg_train 4 0 --network unet_sharp --network-option most_levels=2
   msseg_train 4 0 --network unet --encoder vgg16 --encoder-weights vgg16.pth --configuration 2d
+  msseg_train 3 all-folds --configuration 3d_cascade
   msseg_train 4 0 --recipe unet_sharp --set learning_rate=3e-4 --set loss_options.alpha=0.5
 """
 
@@ -51,6 +52,12 @@ def main(argv: list[str] | None = None) -> int:
     console.add_network(parser, default="the plan's")
     parser.add_argument(
         "--encoder-weights", type=Path, metavar="FILE", help="weights that the encoder of a new training starts from"
+    )
+    parser.add_argument(
+        "--previous-stage",
+        type=Path,
+        metavar="MODEL_DIR",
+        help="first model of a cascade (default: the one of the plan's network for 3d_lowres)",
     )
     _add_recipe(parser)
     console.add_decide_by(parser, "on validation")
@@ -103,6 +110,7 @@ def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
         budget_s=arguments.budget,
         group_by=arguments.group_by,
         augment=arguments.augment,
+        previous_stage=arguments.previous_stage,
     )
     asked = arguments.root, arguments.device, arguments.workers, arguments.max_ram
     if arguments.fold == ALL_FOLDS:
@@ -157,4 +165,5 @@ def _options(arguments: argparse.Namespace) -> TrainingOptions:
         group_by=arguments.group_by,
         augment=arguments.augment,
         decide_by=arguments.decide_by,
+        previous_stage=arguments.previous_stage,
     )

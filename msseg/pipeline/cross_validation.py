@@ -87,7 +87,7 @@ def read_folds(task: Task) -> Folds:
 def cross_validations(task: Task, folds: Folds) -> list[CrossValidation]:
     """The models of a task that have a trained fold, by name, whole or not."""
     found = sorted({path.parent.parent for path in task.models.glob(f"*/fold_*/{_FINAL}")})
-    models = [_cross_validation(task, folds, folder) for folder in found]
+    models = [cross_validation(task, folds, folder) for folder in found]
     return [one for one in models if one is not None]
 
 
@@ -99,8 +99,8 @@ def nothing_complete(task: Task, incomplete: Sequence[CrossValidation]) -> Check
     return CheckpointError(f"{task.models}: no model whose folds leave out every case.\n{listing}")
 
 
-def _cross_validation(task: Task, folds: Folds, folder: Path) -> CrossValidation | None:
-    """The model; None for one that was trained on all cases alone, or by a program that does not tell its folds."""
+def cross_validation(task: Task, folds: Folds, folder: Path) -> CrossValidation | None:
+    """The model in a folder; None where nothing is trained, or on all cases alone, or it does not tell its folds."""
     headers = {fold: _header(folder / f"fold_{fold}" / _FINAL) for fold in folds.validation}
     known = [header for header in headers.values() if header is not None]
     if not known or "identity" not in known[0]["metadata"]:
@@ -122,7 +122,7 @@ def _cross_validation(task: Task, folds: Folds, folder: Path) -> CrossValidation
 
 def _lack_before(task: Task, folds: Folds, folder: Path, configuration: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """What a cascade lacks of the model before it, whose folds answer out of fold too; and the commands."""
-    before = _cross_validation(task, folds, folder)
+    before = cross_validation(task, folds, folder)
     if before is None:
         lacking = dict.fromkeys(folds.validation, f"{folder.name}, the model before it, is not trained")
         return lacking, (f"msseg_train {task.name} all-folds --configuration {configuration}",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from msseg.data.cases import Case
@@ -50,6 +51,7 @@ class TrainingWish:
     budget_s: float | None = None
     group_by: str | None = None
     augment: str | None = None
+    previous_stage: Path | None = None
 
 
 def explain_training(

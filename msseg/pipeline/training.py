@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -28,11 +29,12 @@ from msseg.parallel import default_workers
 from msseg.pipeline.decisions import Decided, deciding_metric, looks_for_objects
 from msseg.pipeline.object_search import SEARCH_SHARE
 from msseg.pipeline.planning import load_plan
+from msseg.pipeline.previous_stage import ensure_previous
 from msseg.pipeline.splits import ensure_splits, split_of
 from msseg.pipeline.validation import is_validated, validate_fold
 from msseg.preprocessing.pipeline import preprocess_dataset
 from msseg.progress import progress
-from msseg.training.job import TrainingJob, TrainingResult
+from msseg.training.job import PreviousStage, TrainingJob, TrainingResult
 from msseg.training.loop import train_fold
 from msseg.training.overrides import overridden
 from msseg.training.recipes import Recipe, configured_in, default_recipe, recipe_named
@@ -40,7 +42,14 @@ from msseg.training.validation import Segment
 from planning.fingerprint import Fingerprint, fingerprint_from_json
 from planning.networks import NETWORKS, network_row
 from planning.plan import Configuration, Plan
-from planning.planner import Budget, make_plan
+from planning.planner import CASCADE, LOW_RESOLUTION, Budget, make_plan
+
+# What is planned where it is asked for: beside which configuration, and what comes with it.
+_ADDED = {
+    "2.5d": ("2d", ("2.5d",)),
+    LOW_RESOLUTION: ("3d", (LOW_RESOLUTION,)),
+    CASCADE: ("3d", (LOW_RESOLUTION, CASCADE)),
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,8 @@ class TrainingOptions:
     `network_options` replace single values of the network's row, `overrides` those of the recipe. `encoder_weights` is
     a file that a fresh training starts its encoder from. `decide_by` names the metric that thresholds of a model of one
     label are chosen by on validation, see `deciding_metric`. `budget_s` bounds all of it, the validation at the end
-    included. `restart` forgets what was trained before.
+    included. `restart` forgets what was trained before. `previous_stage` is the model folder of a cascade's first
+    stage, None: the one of the plan's network.
     """
 
     configuration: str | None = None
@@ -66,6 +76,7 @@ class TrainingOptions:
     group_by: str | None = None
     augment: str | None = None
     decide_by: str | None = None
+    previous_stage: Path | None = None
 
     def used_recipe(self) -> Recipe:
         """The recipe, with what was overridden; MssegError names what does not exist or does not fit."""
@@ -139,7 +150,12 @@ def train(
     stop = stop or StopRequest()
     if max_ram is not None:
         workers = _affordable_workers(place, fold, options, device, workers, max_ram)
-    job = _job(place, model, plan, configuration, names, str(fold), options, resolve_device(device), workers)
+    used = resolve_device(device)
+    previous = _previous(place, plan, configuration, names, options, used, quiet, stop)
+    if previous is None and configuration.previous_stage is not None:
+        not_begun = TrainingResult("stopped", False, 0, 0, 0.0, model / f"fold_{fold}")
+        return TrainingReport(model, str(fold), not_begun, None)
+    job = _job(place, model, plan, configuration, names, str(fold), options, used, workers, previous)
     result = train_fold(job, segment_maker(job), stop, (lambda _line: None) if quiet else None)
     is_done = result.already_complete and not revalidate and is_validated(job.folder, job.split.validation)
     to_validate = result.complete and bool(job.split.validation) and not is_done
@@ -148,6 +164,23 @@ def train(
     if validation is None:
         return TrainingReport(model, str(fold), result, None, to_validate)
     return TrainingReport(model, str(fold), result, validation.evaluation, decided=validation.decided)
+
+
+def _previous(
+    place: Task,
+    plan: Plan,
+    configuration: Configuration,
+    names: Sequence[str],
+    options: TrainingOptions,
+    device: torch.device,
+    quiet: bool,
+    stop: StopRequest,
+) -> PreviousStage | None:
+    """What the second network of a cascade learns from, made as far as it is missing; None of others, or stopped."""
+    if configuration.previous_stage is None and options.previous_stage is None:
+        return None
+    ensure_splits(place, names, options.group_by)
+    return ensure_previous(place, plan, configuration, device, options.previous_stage, quiet, stop)
 
 
 def _affordable_workers(
@@ -181,12 +214,12 @@ def plan_for_network(
 
     `options` replace single values of the network's row, beside those that the plan has for it already. The plan stays
     as it is where `configuration` (None: its default) has that network and options; "2.5d" is added where it is asked
-    for. Spacing, axis order and normalisation stay in any case, so the preprocessed cases serve every network. One
-    of 2D alone (an encoder of the literature) leaves a plan of 2D alone. Raises PlanError for an unknown network or
-    option.
+    for, and so are the stages of a cascade to a plan that was made before there were any. Spacing, axis order and
+    normalisation stay in any case, so the preprocessed cases serve every network. One of 2D alone (an encoder of the
+    literature) leaves a plan of 2D alone. Raises PlanError for an unknown network or option.
     """
-    if configuration == "2.5d" and configuration not in plan.configurations:
-        plan = _with_neighbours(task, plan)
+    if configuration in _ADDED and configuration not in plan.configurations:
+        plan = _with_added(task, plan, configuration, network)
     planned = chosen_configuration(plan, configuration)
     name = network or planned.network
     kept = planned.network_options if name == planned.network else {}
@@ -194,7 +227,8 @@ def plan_for_network(
     if name == planned.network and wanted == _telling_options(name, kept):
         return plan
     more = "2.5d" if "2.5d" in plan.configurations else None
-    other = make_plan(_fingerprint(task), Budget(plan.memory_bytes, name, _planned_growth(task), wanted, more))
+    budget = Budget(plan.memory_bytes, name, _planned_growth(task), wanted, more)
+    other = make_plan(_fingerprint(task), budget, _coarse_mm(plan))
     replanned = {
         key: replace(value, spacing_mm=plan.configurations[key].spacing_mm)
         for key, value in other.configurations.items()
@@ -207,12 +241,25 @@ def plan_for_network(
     return replace(plan, configurations=replanned, default_configuration=default, reasons=other.reasons)
 
 
-def _with_neighbours(task: Task, plan: Plan) -> Plan:
-    """The plan with the configuration "2.5d", of the network, options and spacing of its "2d"."""
-    flat = chosen_configuration(plan, "2d")
-    budget = Budget(plan.memory_bytes, flat.network, _planned_growth(task), flat.network_options, "2.5d")
-    added = replace(make_plan(_fingerprint(task), budget).configurations["2.5d"], spacing_mm=flat.spacing_mm)
-    return replace(plan, configurations={**plan.configurations, added.name: added})
+def _with_added(task: Task, plan: Plan, name: str, network: str | None) -> Plan:
+    """The plan with the configuration `name`, of the network, options and spacing of the one that it goes with.
+
+    "3d_lowres" has a spacing of its own, which `network` tells, if it is asked for.
+    """
+    beside, names = _ADDED[name]
+    like = chosen_configuration(plan, beside)
+    options = like.network_options if network in (None, like.network) else {}
+    budget = Budget(plan.memory_bytes, network or like.network, _planned_growth(task), options, name)
+    made = make_plan(_fingerprint(task), budget, _coarse_mm(plan)).configurations
+    added = {key: made[key] for key in names if key not in plan.configurations}
+    for key in added.keys() - {LOW_RESOLUTION}:
+        added[key] = replace(added[key], spacing_mm=like.spacing_mm)
+    return replace(plan, configurations={**plan.configurations, **added})
+
+
+def _coarse_mm(plan: Plan) -> tuple[float, ...] | None:
+    """The grid of the plan's low-resolution stage, whose cases serve every network."""
+    return plan.configurations[LOW_RESOLUTION].spacing_mm if LOW_RESOLUTION in plan.configurations else None
 
 
 def _fingerprint(task: Task) -> Fingerprint:
@@ -234,7 +281,7 @@ def prepared_cases(task: Task, plan: Plan, configuration: Configuration, workers
     store = task.store(configuration.name)
     default = load_plan(task).default_configuration
     planned = stored_names(task.store(default))
-    if configuration.name != default and planned:
+    if store != task.store(default) and planned:
         _prepare(task, plan, configuration, planned, workers, quiet)
     names = stored_names(store)
     if not names:
@@ -316,6 +363,7 @@ def _job(
     options: TrainingOptions,
     device: torch.device,
     workers: int,
+    previous: PreviousStage | None,
 ) -> TrainingJob:
     recipe = options.used_recipe()
     mirror_axes = configured_in(plan, configuration, recipe).mirror_axes
@@ -332,9 +380,16 @@ def _job(
         seed=options.seed,
         epochs=options.epochs,
         budget_s=options.budget_s,
-        final_validation_cost=2.0 ** len(mirror_axes),
+        final_validation_cost=2.0 ** len(mirror_axes) * _stages_cost(plan, configuration),
         final_share=SEARCH_SHARE if looks_for_objects(plan, options.decide_by) else 0.0,
         encoder_weights=options.encoder_weights,
         restart=options.restart,
         augment=options.augment,
+        previous=previous,
     )
+
+
+def _stages_cost(plan: Plan, configuration: Configuration) -> float:
+    """How much longer a case takes with the stage before this one, by their voxels."""
+    before = plan.configurations.get(configuration.previous_stage or "")
+    return 1.0 if before is None else 1 + math.prod(before.median_shape) / math.prod(configuration.median_shape)
