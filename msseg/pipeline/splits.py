@@ -30,7 +30,8 @@ def ensure_splits(task: Task, case_names: Sequence[str], group_by: str | None = 
         group_by = group_by if group_by is not None else stored.group_by
         if stored.cases == tuple(sorted(case_names)) and stored.group_by == group_by:
             return list(stored.folds)
-        _LOG.warning("%s: made anew for %d cases; folds trained before were of other cases.", path, len(case_names))
+        trained = "; folds trained before were of other cases" if any(task.models.glob("*/fold_*")) else ""
+        _LOG.warning("%s: made anew for %d cases%s.", path, len(case_names), trained)
     group_by = group_by if group_by is not None or stored is not None else declared_grouping(task.raw)
     splits = make_splits(case_names, groups=None if group_by is None else groups_of(case_names, group_by))
     folds = [{"train": list(s.train), "validation": list(s.validation), "note": s.note} for s in splits]
