@@ -12,6 +12,7 @@ import torch
 from msseg.data.store import open_case
 from msseg.instances.coding import BORDER, LEVELS
 from msseg.networks.outputs import decided_classes
+from msseg.planes import previous_labels, with_planes
 from msseg.progress import format_duration
 from msseg.training.device_batches import DeviceBatch
 from msseg.training.job import MakeSegment
@@ -20,6 +21,7 @@ from msseg.training.run import Run
 from msseg.training.schedules import after_epoch, budget_progress
 from msseg.training.validation import (
     Overlap,
+    Segment,
     mean_dice,
     no_overlap,
     overlap,
@@ -46,7 +48,7 @@ def training_share(run: Run, ahead_s: float = 0.0) -> float:
     job, state = run.job, run.state
     shares = [0.0]
     if job.budget_s is not None:
-        shares.append(budget_progress(run.elapsed_s() + ahead_s, job.budget_s, final_reserve_s(run)))
+        shares.append(budget_progress(run.shared_elapsed_s() + ahead_s, job.budget_s, final_reserve_s(run)))
     if job.budget_s is None or job.epochs is not None:
         shares.append(state.step / ((job.epochs or job.recipe.epochs) * run.steps_per_epoch))
     return min(1.0, max(shares))
@@ -69,7 +71,8 @@ def end_epoch(run: Run, batches: Iterator[DeviceBatch], validation_batches: int)
     state = run.state
     total = patch_overlap(run, itertools.islice(batches, validation_batches))
     dice = total.dice()
-    loss = sum(state.losses) / len(state.losses) if state.losses else math.nan
+    mean_loss = sum(state.losses) / len(state.losses) if state.losses else math.nan
+    loss = run.job.team.told_by_lead(lambda: mean_loss)
     if run.job.recipe.plateau is not None and state.losses:
         state.plateau = after_epoch(state.plateau, run.job.recipe.plateau, loss)
     state.zero_epochs = _alarm(run, state.zero_epochs, total, _COLLAPSED_EPOCHS, "epochs of patch validation")
@@ -101,7 +104,13 @@ def patch_overlap(run: Run, batches: Iterator[DeviceBatch]) -> Overlap:
             scores = network.main_output(batch.image)  # type: ignore[operator]  # (b, k, *patch)
             labels = decided_classes(scores, run.job.plan.regions)
         total = total + overlap(labels.cpu().numpy(), batch.label.cpu().numpy(), run.num_classes, run.regions)
-    return total
+    return _of_the_team(run, [total])[0]
+
+
+def _of_the_team(run: Run, overlaps: Sequence[Overlap]) -> list[Overlap]:
+    """The overlaps, one by one with those of the other processes added."""
+    table = np.array([(one.both, one.predicted, one.reference) for one in overlaps], np.int64)
+    return [Overlap(*(tuple(row) for row in rows)) for rows in run.job.team.added(table).tolist()]
 
 
 def measure_whole_volumes(run: Run, make_segment: MakeSegment | None) -> None:
@@ -111,11 +120,8 @@ def measure_whole_volumes(run: Run, make_segment: MakeSegment | None) -> None:
         return
     state = run.state
     segment = make_segment(run.evaluated.eval(), run.configuration)
-    start = run.clock()
-    cases = (_image_and_label(run, name) for name in names)
-    overlaps = whole_volume_overlaps(cases, segment, run.num_classes, run.regions)
+    overlaps, state.seconds_per_case = _segmented(run, segment, names)
     dice = mean_dice(overlaps, 1 + len(run.measured))
-    state.seconds_per_case = (run.clock() - start) / len(names)
     state.whole_volume_validations += 1
     total = sum(overlaps, start=no_overlap(1 + len(run.measured)))
     state.zero_validations = _alarm(
@@ -128,6 +134,18 @@ def measure_whole_volumes(run: Run, make_segment: MakeSegment | None) -> None:
         seconds_per_case=state.seconds_per_case,
     )
     run.report(f"whole volumes ({len(names)} cases): Dice {_shown(dice)}, {state.seconds_per_case:.2f} s a case")
+
+
+def _segmented(run: Run, segment: Segment, names: Sequence[str]) -> tuple[list[Overlap], float]:
+    """The overlap of each case and the seconds that one took; a team divides the cases."""
+    team, nothing = run.job.team, no_overlap(1 + len(run.measured))
+    own = names[team.rank :: team.world]
+    start = run.clock()
+    cases = (_image_and_label(run, name) for name in own)
+    found = dict(zip(own, whole_volume_overlaps(cases, segment, run.num_classes, run.regions), strict=True))
+    seconds_per_case = (run.clock() - start) / max(len(own), 1)
+    overlaps = _of_the_team(run, [found.get(name, nothing) for name in names])
+    return overlaps, team.told_by_lead(lambda: seconds_per_case)
 
 
 def _due_cases(run: Run) -> tuple[str, ...]:
@@ -152,8 +170,11 @@ def _ordinary_cases(run: Run, count: int) -> tuple[str, ...]:
 
 
 def _image_and_label(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
-    stored = open_case(run.job.store, name)
-    return np.asarray(stored.image), np.asarray(stored.label)
+    stored, previous = open_case(run.job.store, name), run.job.previous
+    image, label = np.asarray(stored.image), np.asarray(stored.label)
+    if previous is not None:
+        image = with_planes(image, previous_labels(previous.predictions, name), run.job.plan.planes)
+    return image, label
 
 
 def _alarm(run: Run, streaks: Sequence[int], total: Overlap, limit: int, what: str) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from msseg.training.distributed import ALONE, Team
 from msseg.training.recipes import Recipe
 from msseg.training.validation import Segment
 from planning.plan import Configuration, Plan
@@ -41,7 +42,7 @@ class TrainingJob:
     is a file that a fresh training starts its encoder from. `restart` forgets what was trained before. `augment`
     says where batches are augmented, by "workers" or on the "device"; None goes on as before, or takes what is
     cheaper. `compiled` None tries torch.compile where it can pay. `previous` is there for the second network of a
-    cascade.
+    cascade. `team` are the processes that train it together.
     """
 
     store: Path
@@ -62,6 +63,7 @@ class TrainingJob:
     restart: bool = False
     augment: str | None = None
     compiled: bool | None = None
+    team: Team = ALONE
     previous: PreviousStage | None = None
 
 

@@ -59,17 +59,20 @@ def train_fold(
     """
     _check_store(job)
     job.folder.mkdir(parents=True, exist_ok=True)
-    if job.restart:
-        _forget(job.folder)
+    with job.team.lead_first():
+        if job.restart and job.team.leads:
+            _forget(job.folder)
     if job.device.type == "cpu":
         keep_freed_memory()
-    run = start_run(job, clock, report or _print_line)
+    report = (report or _print_line) if job.team.leads else _say_nothing
+    run = start_run(job, clock, report)
+    run.stop = stop or StopRequest()
     if _is_complete(run):
         run.report(f"training already complete ({run.state.finished}, {run.state.step} steps)")
         return _result(run, already_complete=True)
     _announce(run)
     try:
-        run.state.finished = _train_on_batches(run, make_segment, stop or StopRequest())
+        run.state.finished = _train_on_batches(run, make_segment, run.stop)
     except torch.cuda.OutOfMemoryError as error:
         raise _out_of_memory(run) from error
     _finish(run)
@@ -79,10 +82,13 @@ def train_fold(
 def _train_on_batches(run: Run, make_segment: MakeSegment | None, stop: StopRequest) -> str:
     """Train with batches from workers that end with it; says how training ended."""
     prepare_forward(run)
+    run.agree()
     sources = batch_sources(run.job, run.configuration)
     requests = request_sequence(run.state.step, run.steps_per_epoch, _validation_batches(run.job))
     with contextlib.closing(
-        device_batches(sources, requests, _batch_workers(run.job), run.job.device, run.augment, _unless(stop, run.warn))
+        device_batches(
+            sources, requests, _batch_workers(run.job), run.job.device, run.augment, _unless(stop, _warner(run))
+        )
     ) as batches:
         return _train(run, batches, make_segment, stop)
 
@@ -110,6 +116,9 @@ def batch_sources(job: TrainingJob, configuration: Configuration) -> dict[str, B
         padding=configuration.image_padding,
         slices_as_channels=neighbours > 0,
         sides=sides,
+        previous=None if job.previous is None else job.previous.predictions,
+        planes=() if job.previous is None else job.plan.planes,
+        rows=job.team.rows(configuration.batch_size),
     )
     validation = replace(training, case_names=tuple(job.split.validation), stream=_VALIDATION_STREAM, augmentation=None)
     return {"training": training, "validation": validation}
@@ -150,9 +159,15 @@ def _unless(stop: StopRequest, warn: Callable[[str], None]) -> Callable[[str], N
     return lambda message: None if stop.requested else warn(message)
 
 
+def _warner(run: Run) -> Callable[[str], None]:
+    """What shows a warning of this process alone."""
+    team = run.job.team
+    return run.warn if team.leads else lambda message: _print_line(f"warning of process {team.rank}: {message}")
+
+
 def _batch_workers(job: TrainingJob) -> int:
     """On a CPU one worker makes patches many times faster than the network takes them; more would take its cores."""
-    return min(job.workers, 1) if job.device.type == "cpu" else job.workers
+    return min(job.workers, 1) if job.device.type == "cpu" else job.team.workers(job.workers)
 
 
 def _train(run: Run, batches: Iterator[DeviceBatch], make_segment: MakeSegment | None, stop: StopRequest) -> str:
@@ -193,14 +208,12 @@ def train_step(run: Run, batch: DeviceBatch) -> None:
     set_learning_rate(run.optimiser, learning_rate(run))
     # Dropout and point rendering draw from torch's global generator; a seed per step makes a resumed training draw the
     # same.
-    torch.manual_seed(_step_seed(run.job.seed, state.step))
+    torch.manual_seed(_step_seed(run.job.seed, state.step, run.job.team.rank))
     image = image_laid_out(batch.image, run.step_plan)  # (b, c, *patch)
     target = batch.label.to(torch.int64)  # (b, *patch)
     run.network.train()
     statistics = running_statistics(run.network)
-    with torch.autocast(run.job.device.type, dtype=run.dtype, enabled=run.dtype is not None):
-        outputs = run.forward(image)
-    value, norm = _gradient(run, run.loss(outputs, target))
+    value, norm = _gradient(run, run.forward(image, target))
     state.step += 1
     if _descend(run, math.isfinite(value) and math.isfinite(norm)):
         state.losses.append(value)
@@ -216,6 +229,7 @@ def _gradient(run: Run, loss: torch.Tensor) -> tuple[float, float]:
     run.scaler.scale(loss).backward()
     run.scaler.unscale_(run.optimiser)
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), run.job.recipe.clip_norm)
+    run.agree()
     # Both at once, after all is queued: a device would stand idle while the loss alone was waited for.
     value, size = torch.stack([loss.detach().float(), norm.float()]).tolist()
     return value, size
@@ -252,8 +266,9 @@ def _count_skipped(run: Run, loss: float) -> None:
         )
 
 
-def _step_seed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    """A seed of its own for each process: they have different samples."""
+    return int(np.random.SeedSequence((seed, step, rank) if rank else (seed, step)).generate_state(1)[0])
 
 
 def learning_rate(run: Run) -> float:
@@ -267,9 +282,11 @@ def learning_rate(run: Run) -> float:
 def _ending(run: Run, stop: StopRequest) -> str:
     """Why training should end now, or nothing."""
     rule = run.job.recipe.plateau
-    if stop.requested:
+    agreed = run.agreed
+    if stop.requested if agreed is None else agreed.stop:
         return "stopped"
-    if run.job.budget_s is not None and training_share(run, ahead_s=run.last_step_s) >= 1:
+    step_s = run.last_step_s if agreed is None else agreed.step_s
+    if run.job.budget_s is not None and training_share(run, ahead_s=step_s) >= 1:
         return "budget"
     if run.state.step >= _last_step(run):
         return "epochs"
@@ -300,7 +317,7 @@ def _is_complete(run: Run) -> bool:
 
 
 def _save_if_due(run: Run) -> None:
-    if run.clock() - run.saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
+    if run.job.team.leads and run.clock() - run.saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
         save_latest(run)
         draw_curves(run.job.folder)
 
@@ -312,7 +329,8 @@ def _finish(run: Run) -> None:
     save_latest(run)
     waited_s = run.state.waited_in_all_s
     run.write("end", ended=run.state.finished, skipped=run.state.skipped, waited_s=round(waited_s, 3))
-    draw_curves(run.job.folder)
+    if run.job.team.leads:
+        draw_curves(run.job.folder)
     elapsed_s = run.elapsed_s()
     run.report(
         f"training ended ({run.state.finished}) after {run.state.step} steps, {format_duration(elapsed_s)}; "
@@ -363,6 +381,7 @@ def _announce(run: Run) -> None:
         augment=run.augment,
         epochs=job.epochs,
         budget_s=job.budget_s,
+        **({"processes": job.team.world} if job.team.is_shared else {}),
     )
 
 
@@ -370,9 +389,13 @@ def _bar(run: Run, batches: Iterator[DeviceBatch]) -> Iterator[DeviceBatch]:
     """A bar over the steps of an epoch on a terminal; a log has one line an epoch instead."""
     done = run.state.step % run.steps_per_epoch
     name = f"fold {run.job.fold} epoch {run.state.step // run.steps_per_epoch}"
-    quiet = not sys.stderr.isatty()
+    quiet = not (run.job.team.leads and sys.stderr.isatty())
     return progress(batches, name, total=run.steps_per_epoch - done, unit="step", quiet=quiet)
 
 
 def _print_line(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def _say_nothing(_line: str) -> None:
+    pass

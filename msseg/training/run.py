@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -24,13 +25,15 @@ from msseg.checkpoint import (
     with_configuration,
 )
 from msseg.errors import CheckpointError
+from msseg.interrupts import StopRequest
 from msseg.losses.level_targets import OF_SPARSE_LABELS, rarest_first
 from msseg.losses.supervision import SupervisedLoss
 from msseg.losses.table import REGION_LOSS, build_loss
 from msseg.networks.build import build_network
-from msseg.networks.outputs import Outputs
+from msseg.previous_model import PreviousModel
 from msseg.training.device_batches import default_augment
 from msseg.training.encoder import start_encoder, weights_record
+from msseg.training.gathered_norm import with_gathered_norms
 from msseg.training.job import TrainingJob
 from msseg.training.log import LOG, append_entry
 from msseg.training.optimisers import load_optimiser_tensors, optimiser_tensors
@@ -39,6 +42,7 @@ from msseg.training.probing import step_plan_for
 from msseg.training.recipes import Recipe, recipe_to_json
 from msseg.training.state import TrainingState, state_from_json, state_to_json
 from msseg.training.step_plan import (
+    LossOf,
     StepPlan,
     forward_of,
     laid_out,
@@ -47,14 +51,23 @@ from msseg.training.step_plan import (
     step_plan_from_json,
     unmeasured_plan,
 )
-from msseg.training.trained_configuration import trained_configuration
+from msseg.training.trained_configuration import divisible, trained_configuration
 from planning.plan import Configuration, Plan
+
+
+class Agreement(NamedTuple):
+    """The time as the process that leads a team had it at the last step, and whether any was asked to stop."""
+
+    elapsed_s: float
+    step_s: float
+    stop: bool
 
 
 @dataclass
 class Run:
     """Everything that a training step touches; `clock` gives seconds, `report` shows a line to the user.
 
+    `forward` gives the loss of images and labels. `agreed` is what the processes of a team know of each other.
     `encoder_weights` says which file the encoder started from, None where it began with random weights; `augment` where
     batches are augmented. `step_plan` says how a step is computed, `step_probe` what was measured to choose it.
     """
@@ -63,7 +76,7 @@ class Run:
     configuration: Configuration
     network: nn.Module
     average: nn.Module | None
-    forward: Callable[[torch.Tensor], Outputs]
+    forward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     optimiser: torch.optim.Optimizer
     loss: SupervisedLoss
     scaler: torch.amp.GradScaler
@@ -79,6 +92,8 @@ class Run:
     saved_at: float = 0.0
     last_step_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    stop: StopRequest = field(default_factory=StopRequest)
+    agreed: Agreement | None = None
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -112,8 +127,22 @@ class Run:
         """Seconds of training in this process and those before it."""
         return self.elapsed_before_s + self.clock() - self.session_start
 
+    def shared_elapsed_s(self) -> float:
+        """`elapsed_s` as the whole team has it, so that all decide alike."""
+        return self.elapsed_s() if self.agreed is None else self.agreed.elapsed_s
+
+    def agree(self) -> None:
+        """Let the team know how late it is and whether this process was asked to stop, and learn it."""
+        team = self.job.team
+        if team.is_shared:
+            time_s = (self.elapsed_s(), self.last_step_s) if team.leads else (0.0, 0.0)
+            elapsed_s, step_s, stops = team.added(np.array([*time_s, float(self.stop.requested)])).tolist()
+            self.agreed = Agreement(elapsed_s, step_s, stops > 0)
+
     def write(self, event: str, **values: Any) -> None:
         """Add an entry to the log."""
+        if not self.job.team.leads:
+            return
         where = {"event": event, "step": self.state.step, "elapsed_s": round(self.elapsed_s(), 3)}
         append_entry(self.job.folder / LOG, {**where, **values})
 
@@ -134,7 +163,10 @@ def start_run(job: TrainingJob, clock: Callable[[], float], report: Callable[[st
     checkpoint = load_checkpoint(latest) if latest.exists() else None
     if checkpoint is not None:
         _check_identity(job, checkpoint, latest)
-    configuration = trained_configuration(job, clock, report) if checkpoint is None else checkpoint.configuration
+    if checkpoint is None:
+        configuration = trained_configuration(job, clock, report)
+    else:
+        configuration = divisible(checkpoint.configuration, job.team, report)
     network = _fresh_network(job, configuration)
     if checkpoint is not None:
         origin = checkpoint.metadata.get("encoder_weights")
@@ -148,7 +180,15 @@ def start_run(job: TrainingJob, clock: Callable[[], float], report: Callable[[st
     run.augment = _augment(job, checkpoint)
     if checkpoint is not None:
         _restore(run, checkpoint, latest)
+    _check_team(run)
     return run
+
+
+def _check_team(run: Run) -> None:
+    """ResourceError where a process of the team is at another place, as of a file system that is not shared."""
+    batch, features = run.configuration.batch_size, list(run.configuration.features)
+    state = f"step {run.state.step}, batch {batch}, features {features}, {run.step_plan.words()}, {run.augment}"
+    run.job.team.check_agreement("training", f"{state}, plan {plan_hash(run.job.plan)}")
 
 
 def _augment(job: TrainingJob, checkpoint: Checkpoint | None) -> str:
@@ -170,11 +210,17 @@ def _step_plan(
 ) -> tuple[StepPlan, Mapping[str, Any]]:
     """How steps are computed: as before the checkpoint, if that was on such a device, else as a probe finds."""
     if checkpoint is None:
-        return step_plan_for(job, configuration, network, report)
+        own = replace(configuration, batch_size=job.team.share(configuration.batch_size))
+        plan, probe = job.team.told_by_lead(lambda: _as_told(*step_plan_for(job, own, network, report)))
+        return step_plan_from_json(plan), probe
     record = checkpoint.metadata.get("step")
     if record is None or record["device"] != job.device.type:
         return unmeasured_plan(job.device), {}
     return step_plan_from_json(record["plan"]), {}
+
+
+def _as_told(plan: StepPlan, probe: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    return plan.as_json(), dict(probe)
 
 
 def _fresh_network(job: TrainingJob, configuration: Configuration) -> nn.Module:
@@ -193,14 +239,17 @@ def _fresh_run(
     """A run at its first step."""
     recipe = job.recipe
     network = laid_out(network, configuration.dimensions, step_plan)
+    if job.team.world > 1:
+        network = with_gathered_norms(network, job.device)
+    loss = _loss(recipe, configuration, job.plan)
     return Run(
         job=job,
         configuration=configuration,
         network=network,
         average=copy.deepcopy(network).eval() if recipe.average_decay else None,
-        forward=network,
+        forward=LossOf(network, loss, step_plan),
         optimiser=optimiser_of(network, recipe, step_plan),
-        loss=_loss(recipe, configuration, job.plan),
+        loss=loss,
         scaler=torch.amp.GradScaler(job.device.type, enabled=step_plan.dtype == torch.float16),
         step_plan=step_plan,
         state=TrainingState(),
@@ -234,7 +283,13 @@ def prepare_forward(run: Run) -> None:
     if run.job.device.type == "cuda":
         # One shape of batch: the fastest of cuDNN's algorithms for it is looked for once.
         torch.backends.cudnn.benchmark = True
-    run.forward = forward_of(run.network, run.step_plan)
+    loss, team = LossOf(forward_of(run.network, run.step_plan), run.loss, run.step_plan), run.job.team
+    run.forward = team.averaging(loss, has_unused=_has_unused(run.loss))
+
+
+def _has_unused(loss: SupervisedLoss) -> bool:
+    """Whether something that the network may answer has no part in the loss."""
+    return not all((*loss.weights, loss.presence_weight, loss.point_weight, loss.coarse_weight))
 
 
 def _identity(job: TrainingJob) -> dict[str, Any]:
@@ -250,6 +305,8 @@ def _identity(job: TrainingJob) -> dict[str, Any]:
         "training_cases": list(job.split.train),
         "validation_cases": list(job.split.validation),
     }
+    if (previous := _previous_model(job)) is not None:
+        identity["previous_stage"] = previous.place
     return json.loads(json.dumps(identity))
 
 
@@ -286,6 +343,8 @@ def save_latest(run: Run) -> None:
     run.state.elapsed_s = run.elapsed_s()
     run.state.scaler = run.scaler.state_dict() if run.scaler.is_enabled() else {}
     run.saved_at = run.clock()
+    if not run.job.team.leads:
+        return
     checkpoint = Checkpoint(
         weights=run.network.state_dict(),
         ema_weights=None if run.average is None else run.average.state_dict(),
@@ -293,21 +352,28 @@ def save_latest(run: Run) -> None:
         plan=with_configuration(run.job.plan, run.configuration),
         configuration_name=run.configuration.name,
         metadata={**_metadata(run), "state": state_to_json(run.state)},
+        previous=_previous_model(run.job),
     )
     save_checkpoint(run.job.folder / LATEST, checkpoint)
 
 
-def save_final(run: Run) -> Path:
-    """Write the checkpoint for prediction: only the weights to use; its path."""
-    path = run.job.folder / FINAL
+def save_final(run: Run) -> None:
+    """Write the checkpoint for prediction: only the weights to use."""
+    if not run.job.team.leads:
+        return
     checkpoint = Checkpoint(
         weights=run.evaluated.state_dict(),
         plan=with_configuration(run.job.plan, run.configuration),
         configuration_name=run.configuration.name,
         metadata={**_metadata(run), "steps": run.state.step, "ended": run.state.finished},
+        previous=_previous_model(run.job),
     )
-    save_checkpoint(path, checkpoint)
-    return path
+    save_checkpoint(run.job.folder / FINAL, checkpoint)
+
+
+def _previous_model(job: TrainingJob) -> PreviousModel | None:
+    previous = job.previous
+    return None if previous is None else PreviousModel.of(job.folder.parent, previous.model, previous.folds)
 
 
 def _metadata(run: Run) -> dict[str, Any]:

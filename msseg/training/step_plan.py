@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from msseg.devices import autocast_dtype
+from msseg.losses.supervision import SupervisedLoss
 from msseg.networks.outputs import Outputs
 from msseg.training.optimisers import build_optimiser
 from msseg.training.recipes import Recipe
@@ -77,6 +78,22 @@ def image_laid_out(image: torch.Tensor, plan: StepPlan) -> torch.Tensor:
 def forward_of(network: nn.Module, plan: StepPlan) -> Callable[[torch.Tensor], Outputs]:
     """What a step calls with its images."""
     return torch.compile(network) if plan.compiled else network
+
+
+class LossOf(nn.Module):
+    """The loss, a scalar, of images (b, c, *spatial) and their labels (b, *spatial), the network's part in autocast.
+
+    One module from images to loss, so that DistributedDataParallel sees which weights the loss reaches.
+    """
+
+    def __init__(self, network: Callable[[torch.Tensor], Outputs], loss: SupervisedLoss, plan: StepPlan):
+        super().__init__()
+        self.network, self.loss, self.dtype = network, loss, plan.dtype
+
+    def forward(self, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(image.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            outputs = self.network(image)
+        return self.loss(outputs, target)
 
 
 def optimiser_of(network: nn.Module, recipe: Recipe, plan: StepPlan) -> torch.optim.Optimizer:

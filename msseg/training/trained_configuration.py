@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from msseg.devices import autocast_dtype
 from msseg.errors import PlanError
+from msseg.training.distributed import Team
 from msseg.training.fitting import fitted_width, measured_seconds_per_step
 from msseg.training.job import TrainingJob
 from msseg.training.recipes import configured_in, training_patch
@@ -24,8 +25,17 @@ def trained_configuration(job: TrainingJob, clock: Callable[[], float], report: 
     """
     configuration = configured_in(job.plan, job.plan.configurations[job.configuration_name], job.recipe)
     configuration = _with_largest_batch(job, configuration, report)
+    configuration = divisible(configuration, job.team, report)
     _check_batch_norm(job, configuration)
     return _fitted(job, configuration, clock, report)
+
+
+def divisible(configuration: Configuration, team: Team, report: Callable[[str], None]) -> Configuration:
+    """With a patch for each process at the least; `report` gets a line where the batch grows."""
+    if configuration.batch_size >= team.world:
+        return configuration
+    report(f"batches of {team.world} patches instead of {configuration.batch_size}: one for each process")
+    return replace(configuration, batch_size=team.world)
 
 
 def _with_largest_batch(job: TrainingJob, configuration: Configuration, report: Callable[[str], None]) -> Configuration:
@@ -68,11 +78,17 @@ def _fitted(
 
     def seconds(candidate: Configuration) -> float:
         channels, classes = len(job.plan.channels), job.plan.outputs
-        seen = replace(candidate, patch_size=training_patch(candidate, job.recipe))
+        seen = replace(
+            candidate,
+            patch_size=training_patch(candidate, job.recipe),
+            batch_size=job.team.share(candidate.batch_size),
+        )
         dtype = autocast_dtype(job.device)
         return measured_seconds_per_step(seen, channels, classes, job.device, dtype, clock, make_optimiser)
 
-    fitted = fitted_width(configuration, seconds, job.budget_s, job.recipe.fitted_steps)
+    budget_s, steps = job.budget_s, job.recipe.fitted_steps
+    features = job.team.told_by_lead(lambda: list(fitted_width(configuration, seconds, budget_s, steps).features))
+    fitted = replace(configuration, features=tuple(features))
     if fitted.features != configuration.features:
         report(
             f"network of {fitted.features[0]} instead of {configuration.features[0]} features on its first level, "
