@@ -31,13 +31,16 @@ _PURPLE, _GREEN, _PALE = "#ff8fd0", "#19c796", "#ffffff"
 _LABEL_COLOURS = (_SKY, _ORANGE, _GREEN, _YELLOW, _PURPLE, _VERMILLION)
 _TITLES = {FOUND: "found: reference", MISSED: "missed", FALSE: "false", MERGED: "merged", SPLIT: "split"}
 _SOLID, _DASHED = "solid", (0, (3.2, 1.6))
+# How what nobody annotated is darkened, and what the legend calls it.
+VEIL, NOT_ANNOTATED = 0.55, "dark: not annotated"
 
 
 @dataclass(frozen=True)
 class FlatCase:
     """A 2D case: pixels as shown, float32 (y, x) or (y, x, 3) in [0, 1], its label maps (y, x), its figures as text.
 
-    `spacing_mm` (y, x) is None where the file does not tell.
+    `spacing_mm` (y, x) is None where the file does not tell. `ignored` is True where nobody annotated, which is drawn
+    darker.
     """
 
     name: str
@@ -46,6 +49,7 @@ class FlatCase:
     prediction: np.ndarray
     spacing_mm: tuple[float, float] | None = None
     figures: str = ""
+    ignored: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -67,16 +71,28 @@ def read_flat_case(
     prediction_path: Path,
     figures: str = "",
     instances: bool = False,
+    ignore: int | None = None,
 ) -> FlatCase:
     """The files of one case of a single slice, in the order in which the pixels are stored.
 
-    With `instances` a prediction of a single value is parted into its components, as it is where it is measured.
+    With `instances` a prediction of a single value is parted into its components, as it is where it is measured; else
+    nobody annotated the pixels of the value `ignore` in the reference.
     """
     image, geometry = read_image(image_paths)
-    reference, prediction = read_label(reference_path)[0], read_label(prediction_path)[0]
+    prediction = read_label(prediction_path)[0]
+    reference, ignored = parted_reference(read_label(reference_path)[0], None if instances else ignore)
     shown = parted(prediction) if instances else prediction
     spacing_mm = geometry.spacing_mm[1:] if geometry.has_spacing else None
-    return FlatCase(name, shown_pixels(image[:, 0]), reference[0], shown[0], spacing_mm, figures)
+    unknown = None if ignored is None else ignored[0]
+    return FlatCase(name, shown_pixels(image[:, 0]), reference[0], shown[0], spacing_mm, figures, unknown)
+
+
+def parted_reference(reference: np.ndarray, ignore: int | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """The reference with 0 in place of the value `ignore`, and where that was; None where it is nowhere."""
+    ignored = None if ignore is None else reference == ignore
+    if ignored is None or not ignored.any():
+        return reference, None
+    return np.where(ignored, reference.dtype.type(0), reference), ignored
 
 
 def figures_of(case: CaseMetrics) -> str:
@@ -138,7 +154,7 @@ def flat_figure(
         _draw_title(figure, left / width, 1 - 14 / height, heading, case, instances)
         drawn += layers
         left += panel_width + _GAP
-    _draw_legend(figure, drawn)
+    _draw_legend(figure, drawn, any(case.ignored is not None for _, case in cases))
     return figure
 
 
@@ -190,6 +206,10 @@ def _draw_panel(axes: Any, case: FlatCase, layers: Iterable[_Layer], dots_per_pi
     """The image and its outlines, thinner where a pixel is small: they would hide what they surround."""
     aspect = case.spacing_mm[0] / case.spacing_mm[1] if case.spacing_mm else 1.0
     axes.imshow(case.pixels, cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="nearest")
+    if case.ignored is not None:
+        veil = np.zeros((*case.ignored.shape, 4))
+        veil[case.ignored, 3] = VEIL
+        axes.imshow(veil, aspect=aspect, interpolation="nearest")
     axes.set_axis_off()
     for layer in layers:
         _draw_outlines(axes, layer, min(1.0, 0.45 + dots_per_pixel / 6))
@@ -254,18 +274,21 @@ def _draw_title(figure: Figure, x: float, y: float, heading: str, case: FlatCase
     figure.text(x, y, "\n".join(lines), color=_TEXT, fontsize=9, va="top", linespacing=1.4)
 
 
-def _draw_legend(figure: Figure, layers: Iterable[_Layer]) -> None:
+def _draw_legend(figure: Figure, layers: Iterable[_Layer], with_ignored: bool) -> None:
     """One entry for each title: the first layer of that name, the reference's before the prediction's."""
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     entries = {layer.title: layer for layer in reversed(list(layers))}
 
-    handles = [
+    handles: list[Any] = [
         Line2D([], [], color=layer.colour, linewidth=layer.width + 0.5, linestyle=layer.style, label=layer.title)
         for layer in reversed(entries.values())
     ]
     if any(layer.style is _DASHED for layer in entries.values()):
         handles.append(Line2D([], [], color=_TEXT, linestyle=_DASHED, label="dashed: prediction"))
+    if with_ignored:
+        handles.append(Patch(facecolor=_BACKGROUND, edgecolor=_TEXT, label=NOT_ANNOTATED))
     figure.legend(
         handles=handles,
         loc="lower center",

@@ -13,7 +13,14 @@ from msseg.data.geometry import Geometry
 from msseg.data.image import read_geometry, read_image, read_label
 from msseg.evaluation.case import CaseMetrics, LabelValues, members_of
 from msseg.evaluation.evaluate import Evaluation
-from msseg.evaluation.flat_pictures import figures_of, flat_figure, read_flat_case
+from msseg.evaluation.flat_pictures import (
+    NOT_ANNOTATED,
+    VEIL,
+    figures_of,
+    flat_figure,
+    parted_reference,
+    read_flat_case,
+)
 from msseg.evaluation.surface import bounding_box
 from msseg.files import atomic_path
 
@@ -37,7 +44,7 @@ _Files = Mapping[str, tuple[Sequence[Path], Path, Path]]
 class PictureCase:
     """What a picture of a case needs: arrays (z, y, x) turned to the patient's axes, and the Dice of each label.
 
-    `prediction` None draws the reference alone.
+    `prediction` None draws the reference alone. `ignored` is True where nobody annotated, which is drawn darker.
     """
 
     name: str
@@ -46,6 +53,7 @@ class PictureCase:
     prediction: np.ndarray | None
     spacing_mm: tuple[float, float, float]
     dice: Mapping[str, float | None]
+    ignored: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class _View:
     prediction: np.ndarray | None
     row_mm: float
     column_mm: float
+    ignored: np.ndarray | None = None
 
     @property
     def width_mm(self) -> float:
@@ -93,7 +102,8 @@ def draw_evaluation(
 def _plane_figures(evaluation: Evaluation, ranked: Mapping[str, str], files: _Files) -> Iterator[tuple[str, Figure]]:
     """The overview and each case of volumes, with the stem of its file's name."""
     dice = {case.name: {k: v.values["dice"] for k, v in case.labels.items()} for case in evaluation.cases}
-    cases = {name: read_picture_case(name, *paths, dice[name]) for name, paths in files.items()}
+    ignore = evaluation.options.ignore
+    cases = {name: read_picture_case(name, *paths, dice[name], ignore) for name, paths in files.items()}
     if cases:
         rows = [(heading, cases[name]) for heading, name in ranked.items()]
         yield "overview", montage_figure(rows, evaluation.labels)
@@ -104,7 +114,8 @@ def _plane_figures(evaluation: Evaluation, ranked: Mapping[str, str], files: _Fi
 def _flat_figures(evaluation: Evaluation, ranked: Mapping[str, str], files: _Files) -> Iterator[tuple[str, Figure]]:
     """The overview and each case of images of one slice, with the stem of its file's name."""
     figures, are_objects = {case.name: figures_of(case) for case in evaluation.cases}, evaluation.objects is not None
-    cases = {name: read_flat_case(name, *paths, figures[name], are_objects) for name, paths in files.items()}
+    told = {name: (figures[name], are_objects, evaluation.options.ignore) for name in files}
+    cases = {name: read_flat_case(name, *paths, *told[name]) for name, paths in files.items()}
     if cases:
         panels = [(f"{heading}: {name}", cases[name]) for heading, name in ranked.items()]
         yield "overview", flat_figure(panels, evaluation.labels, are_objects)
@@ -137,14 +148,20 @@ def read_picture_case(
     reference_path: Path,
     prediction_path: Path | None = None,
     dice: Mapping[str, float | None] | None = None,
+    ignore: int | None = None,
 ) -> PictureCase:
-    """The files of one case, turned so that the arrays' axes run to the head, the back and the left."""
+    """The files of one case, turned so that the arrays' axes run to the head, the back and the left.
+
+    Where the reference has the value `ignore`, nobody annotated.
+    """
     image, geometry = read_image(image_paths)
-    reference = read_label(reference_path)[0]
+    reference, ignored = parted_reference(read_label(reference_path)[0], ignore)
     prediction = None if prediction_path is None else read_label(prediction_path)[0]
-    arrays = [image[0], reference] if prediction is None else [image[0], reference, prediction]
-    turned, spacing_mm = to_patient_axes(arrays, geometry)
-    return PictureCase(name, turned[0], turned[1], turned[2] if len(turned) > 2 else None, spacing_mm, dice or {})
+    arrays = {"image": image[0], "reference": reference, "prediction": prediction, "ignored": ignored}
+    there = {key: array for key, array in arrays.items() if array is not None}
+    turned, spacing_mm = to_patient_axes(list(there.values()), geometry)
+    parts = dict.fromkeys(arrays) | dict(zip(there, turned, strict=True))
+    return PictureCase(name, spacing_mm=spacing_mm, dice=dice or {}, **parts)
 
 
 def to_patient_axes(
@@ -191,7 +208,10 @@ def _figure(cases: Sequence[tuple[str, PictureCase]], labels: Mapping[str, Label
     strips = figure.subfigures(len(cases) + 1, 1, height_ratios=[*heights, _LEGEND_INCHES], squeeze=False)[:, 0]
     for strip, (title, case), row in zip(strips, cases, views, strict=False):
         _draw_strip(strip, title, case, row, labels)
-    _draw_legend(strips[-1], labels, any(case.prediction is not None for _, case in cases))
+    with_prediction, with_ignored = (
+        any(getattr(case, part) is not None for _, case in cases) for part in ("prediction", "ignored")
+    )
+    _draw_legend(strips[-1], labels, with_prediction, with_ignored)
     return figure
 
 
@@ -213,6 +233,8 @@ def _draw_view(axes: Any, view: _View, grey_window: tuple[float, float], labels:
     step = view.row_mm / view.column_mm
     axes.imshow(view.image, cmap="gray", vmin=low, vmax=high, aspect=step, interpolation="bilinear")
     axes.set_axis_off()
+    if view.ignored is not None:
+        _fill(axes, view.ignored, _BACKGROUND, VEIL)
     for colour, values in zip(_colours(labels), labels.values(), strict=True):
         members = members_of(values)
         if view.prediction is not None:
@@ -235,10 +257,10 @@ def _outline(axes: Any, mask: np.ndarray, colour: str) -> None:
         axes.contour(columns, rows, np.pad(mask, 1), levels=[0.5], colors=[colour], linewidths=1.1)
 
 
-def _fill(axes: Any, mask: np.ndarray, colour: str) -> None:
+def _fill(axes: Any, mask: np.ndarray, colour: str, alpha: float = 0.33) -> None:
     if mask.any():
         rows, columns = (np.arange(-1, length + 1) for length in mask.shape)
-        axes.contourf(columns, rows, np.pad(mask, 1), levels=[0.5, 1.5], colors=[colour], alpha=0.33)
+        axes.contourf(columns, rows, np.pad(mask, 1), levels=[0.5, 1.5], colors=[colour], alpha=alpha)
 
 
 def _draw_scale(axes: Any, view: _View) -> None:
@@ -251,7 +273,9 @@ def _draw_scale(axes: Any, view: _View) -> None:
     axes.annotate(f"{length_mm} mm", (end, row), **place, **_caption())
 
 
-def _draw_legend(strip: SubFigure, labels: Mapping[str, LabelValues], with_prediction: bool) -> None:
+def _draw_legend(
+    strip: SubFigure, labels: Mapping[str, LabelValues], with_prediction: bool, with_ignored: bool
+) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -262,6 +286,8 @@ def _draw_legend(strip: SubFigure, labels: Mapping[str, LabelValues], with_predi
     handles.append(Line2D([], [], color=_TEXT, linewidth=1.1, label="line: reference"))
     if with_prediction:
         handles.append(Patch(facecolor=_TEXT, alpha=0.33, label="filled: prediction"))
+    if with_ignored:
+        handles.append(Patch(facecolor=_BACKGROUND, edgecolor=_TEXT, label=NOT_ANNOTATED))
     strip.legend(handles=handles, loc="center", ncols=len(handles), frameon=False, labelcolor=_TEXT, fontsize=8)
 
 
@@ -297,6 +323,7 @@ def _views(case: PictureCase, labels: Mapping[str, LabelValues]) -> list[_View]:
                 None if case.prediction is None else case.prediction[place][upright],
                 case.spacing_mm[rows],
                 case.spacing_mm[columns],
+                None if case.ignored is None else case.ignored[place][upright],
             )
         )
     return views
