@@ -197,6 +197,12 @@ def add_group_by(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def hush(arguments: argparse.Namespace) -> None:
+    """Keep a process quiet beside another that says the same."""
+    arguments.quiet, arguments.verbose = True, False
+    _LOG.setLevel(logging.ERROR)
+
+
 def say(arguments: argparse.Namespace, text: str) -> None:
     """Print `text` unless the user asked for quiet."""
     if not arguments.quiet:

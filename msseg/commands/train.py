@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msseg.commands import console, values
+from msseg.processes import Processes, processes_in
 
 if TYPE_CHECKING:
     from msseg.interrupts import StopRequest
     from msseg.pipeline.folds import FoldsReport
     from msseg.pipeline.training import TrainingOptions, TrainingReport
+    from msseg.training.distributed import Team
     from planning.costs.estimate import Estimate
     from planning.costs.machine import Machine
 
@@ -21,6 +24,7 @@ examples:
   msseg_train 4 0 --budget 45m
   msseg_train 4 all-folds --budget 45m
   msseg_train 4 all --recipe nnunet --epochs 300 --device cuda:1
+  torchrun --nproc-per-node 4 -m msseg.commands.train 4 0
   msseg_train 4 0 --network unet_sharp --network-option most_levels=2
   msseg_train 4 0 --network unet --encoder vgg16 --encoder-weights vgg16.pth --configuration 2d
   msseg_train 3 all-folds --configuration 3d_cascade
@@ -94,7 +98,14 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    return console.under_contract(arguments, lambda machine: _cost(arguments, machine), lambda: _train(arguments))
+    processes = processes_in(os.environ)
+    if processes is not None and processes.rank > 0:
+        if arguments.explain:
+            return console.EXIT_DONE
+        console.hush(arguments)
+    return console.under_contract(
+        arguments, lambda machine: _cost(arguments, machine), lambda: _train(arguments, processes)
+    )
 
 
 def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
@@ -120,28 +131,34 @@ def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
     return explain_training(arguments.task, arguments.fold, machine, wish, *asked)
 
 
-def _train(arguments: argparse.Namespace) -> int:
+def _train(arguments: argparse.Namespace, processes: Processes | None) -> int:
     from msseg.interrupts import stop_on_signals
+    from msseg.training.distributed import joined
 
-    with stop_on_signals() as stop:
-        report = (_train_all_folds if arguments.fold == ALL_FOLDS else _train_fold)(arguments, stop)
-    code = console.conclude(arguments, report.summary(), report.complete)
+    with stop_on_signals() as stop, joined(processes, arguments.device, stop) as team:
+        report = (_train_all_folds if arguments.fold == ALL_FOLDS else _train_fold)(arguments, stop, team)
+    if team.leads:
+        code = console.conclude(arguments, report.summary(), report.complete)
+    else:
+        code = console.EXIT_DONE if report.complete else console.EXIT_FAILED
     return console.EXIT_INTERRUPTED if stop.requested else code
 
 
-def _train_fold(arguments: argparse.Namespace, stop: StopRequest) -> TrainingReport:
+def _train_fold(arguments: argparse.Namespace, stop: StopRequest, team: Team) -> TrainingReport:
     from msseg.pipeline.training import train
 
-    return train(arguments.task, arguments.fold, options=_options(arguments), stop=stop, **_common(arguments))
+    options = _options(arguments)
+    return train(arguments.task, arguments.fold, options=options, stop=stop, team=team, **_common(arguments))
 
 
-def _train_all_folds(arguments: argparse.Namespace, stop: StopRequest) -> FoldsReport:
+def _train_all_folds(arguments: argparse.Namespace, stop: StopRequest, team: Team) -> FoldsReport:
     from msseg.pipeline.folds import train_all_folds
 
     def say(line: str) -> None:
         console.say(arguments, line)
 
-    return train_all_folds(arguments.task, options=_options(arguments), stop=stop, say=say, **_common(arguments))
+    options = _options(arguments)
+    return train_all_folds(arguments.task, options=options, stop=stop, say=say, team=team, **_common(arguments))
 
 
 def _common(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -167,3 +184,7 @@ def _options(arguments: argparse.Namespace) -> TrainingOptions:
         decide_by=arguments.decide_by,
         previous_stage=arguments.previous_stage,
     )
+
+
+if __name__ == "__main__":  # for torchrun, which starts a module or a file
+    raise SystemExit(main())

@@ -12,6 +12,7 @@ from msseg.files import read_json
 from msseg.folders import Task, find_task, project_root
 from msseg.interrupts import StopRequest
 from msseg.pipeline.training import TrainingOptions, TrainingReport, train
+from msseg.training.distributed import ALONE, Team
 
 ALL_FOLDS = "all-folds"
 SPLITS = "splits.json"
@@ -53,6 +54,7 @@ def train_all_folds(
     stop: StopRequest | None = None,
     max_ram: int | None = None,
     say: Callable[[str], None] = lambda _line: None,
+    team: Team = ALONE,
 ) -> FoldsReport:
     """Train and validate every fold of a preprocessed task with the same options; folds that are done stay as they are.
 
@@ -65,9 +67,8 @@ def train_all_folds(
     reports: list[TrainingReport] = []
     names = ["0"]  # the first fold makes the splits where there are none, or none that fit
     while len(reports) < len(names):
-        report = train(
-            task, names[len(reports)], root, options, device, workers, quiet, stop, max_ram, revalidate=False
-        )
+        fold = names[len(reports)]
+        report = train(task, fold, root, options, device, workers, quiet, stop, max_ram, revalidate=False, team=team)
         reports.append(report)
         say(report.summary())
         names = fold_names(place)

@@ -34,6 +34,7 @@ from msseg.pipeline.splits import ensure_splits, split_of
 from msseg.pipeline.validation import is_validated, validate_fold
 from msseg.preprocessing.pipeline import preprocess_dataset
 from msseg.progress import progress
+from msseg.training.distributed import ALONE, Team
 from msseg.training.job import PreviousStage, TrainingJob, TrainingResult
 from msseg.training.loop import train_fold
 from msseg.training.overrides import overridden
@@ -129,11 +130,13 @@ def train(
     stop: StopRequest | None = None,
     max_ram: int | None = None,
     revalidate: bool = True,
+    team: Team = ALONE,
 ) -> TrainingReport:
     """Train one fold (0 to 4, or "all") of a preprocessed task, then predict and evaluate its validation cases.
 
     Goes on where an earlier call stopped. Without `revalidate` a fold that is trained and validated is left as it is.
-    `max_ram` bounds the bytes of main memory of all processes together. Raises
+    `max_ram` bounds the bytes of main memory of all processes together. The processes of a `team` train together; the
+    one that leads prepares before and validates after, while the others wait. Raises
     ResourceError where a training that makes its batches itself needs more, DatasetError where the task is not
     preprocessed or has no such fold, PlanError for an unknown configuration, network or a plan that does not fit the
     preprocessed cases.
@@ -141,29 +144,52 @@ def train(
     options = options or TrainingOptions()
     options.used_recipe()
     workers = workers or default_workers()
-    place = find_task(os.fspath(task), project_root(root))
-    plan = plan_for_network(place, load_plan(place), options.network, options.configuration, options.network_options)
-    configuration = chosen_configuration(plan, options.configuration)
-    deciding_metric(plan, options.decide_by)
-    names = prepared_cases(place, plan, configuration, workers, quiet)
-    model = place.model(configuration.name, configuration.network, configuration.network_options)
     stop = stop or StopRequest()
-    if max_ram is not None:
-        workers = _affordable_workers(place, fold, options, device, workers, max_ram)
-    used = resolve_device(device)
-    previous = _previous(place, plan, configuration, names, options, used, quiet, stop)
-    if previous is None and configuration.previous_stage is not None:
-        not_begun = TrainingResult("stopped", False, 0, 0, 0.0, model / f"fold_{fold}")
-        return TrainingReport(model, str(fold), not_begun, None)
-    job = _job(place, model, plan, configuration, names, str(fold), options, used, workers, previous)
+    place = find_task(os.fspath(task), project_root(root))
+    with team.lead_first():
+        plan = plan_for_network(
+            place, load_plan(place), options.network, options.configuration, options.network_options
+        )
+        configuration = chosen_configuration(plan, options.configuration)
+        deciding_metric(plan, options.decide_by)
+        names = prepared_cases(place, plan, configuration, workers, quiet)
+        model = place.model(configuration.name, configuration.network, configuration.network_options)
+        if max_ram is not None:
+            workers = _affordable_workers(place, fold, options, device, workers, max_ram // team.local_world)
+        used = team.device if team.is_shared else resolve_device(device)
+        previous = _previous(place, plan, configuration, names, options, used, quiet, stop)
+        if previous is None and configuration.previous_stage is not None:
+            not_begun = TrainingResult("stopped", False, 0, 0, 0.0, model / f"fold_{fold}")
+            return TrainingReport(model, str(fold), not_begun, None)
+        job = _job(place, model, plan, configuration, names, str(fold), options, used, workers, previous)
+    job = replace(job, team=team)
     result = train_fold(job, segment_maker(job), stop, (lambda _line: None) if quiet else None)
+    if not team.leads:
+        return TrainingReport(model, str(fold), result, None, validation_stopped=not team.told_by_lead(bool))
+    report = _validated(place, job, result, workers, quiet, stop, options.decide_by, revalidate)
+    team.told_by_lead(lambda: report.complete)
+    return report
+
+
+def _validated(
+    place: Task,
+    job: TrainingJob,
+    result: TrainingResult,
+    workers: int,
+    quiet: bool,
+    stop: StopRequest,
+    decide_by: str | None,
+    revalidate: bool,
+) -> TrainingReport:
+    """The report of a fold that was trained, or stopped, with its validation cases evaluated where it is due."""
+    model, fold = job.folder.parent, job.fold
     is_done = result.already_complete and not revalidate and is_validated(job.folder, job.split.validation)
     to_validate = result.complete and bool(job.split.validation) and not is_done
-    trained_s, decide_by = result.elapsed_s, options.decide_by
+    trained_s = result.elapsed_s
     validation = validate_fold(place, job, trained_s, workers, quiet, stop, decide_by) if to_validate else None
     if validation is None:
-        return TrainingReport(model, str(fold), result, None, to_validate)
-    return TrainingReport(model, str(fold), result, validation.evaluation, decided=validation.decided)
+        return TrainingReport(model, fold, result, None, to_validate)
+    return TrainingReport(model, fold, result, validation.evaluation, decided=validation.decided)
 
 
 def _previous(

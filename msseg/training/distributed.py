@@ -11,8 +11,7 @@ import contextlib
 import datetime
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -23,15 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 from msseg.devices import resolve_device
 from msseg.errors import MssegError, ResourceError
 from msseg.interrupts import StopRequest
+from msseg.processes import Processes
 
-_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_READ = {
-    "rank": ("RANK", "0"),
-    "local_rank": ("LOCAL_RANK", "0"),
-    "world": ("WORLD_SIZE", "1"),
-    "local_world": ("LOCAL_WORLD_SIZE", "1"),
-    "restarts": ("TORCHELASTIC_RESTART_COUNT", "0"),
-}
 _BACKENDS = {"cuda": "nccl", "cpu": "gloo"}
 # A process that dies breaks the group at once; this is for one that hangs, and holds a validation on the way.
 _LONGEST_STEP = datetime.timedelta(hours=2)
@@ -49,40 +41,6 @@ _LOST = (
 Told = TypeVar("Told")
 
 
-@dataclass(frozen=True)
-class Processes:
-    """This process among those that train together: its number, in all and on this machine, and how many there are.
-
-    `restarts` counts how often torchrun has started all of them anew.
-    """
-
-    rank: int = 0
-    local_rank: int = 0
-    world: int = 1
-    local_world: int = 1
-    restarts: int = 0
-
-
-def processes_in(environment: Mapping[str, str]) -> Processes | None:
-    """What torchrun says of this process; None where it was not started by it.
-
-    Raises MssegError for a variable that is no number.
-    """
-    if any(name not in environment for name in _VARIABLES):
-        return None
-    names = {
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_WORLD_SIZE": "1",
-        "TORCHELASTIC_RESTART_COUNT": "0",
-    }
-    try:
-        return Processes(*(int(environment.get(name, usual)) for name, usual in names.items()))
-    except ValueError as problem:
-        raise MssegError(f"{', '.join(names)}: {problem}. Start the processes with torchrun.") from None
-
-
 class Team:
     """This process and those that it trains with; alone, nothing is exchanged.
 
@@ -91,12 +49,13 @@ class Team:
 
     def __init__(
         self,
-        processes: Processes = Processes(),
+        processes: Processes | None = None,
         device: torch.device | None = None,
         store: distributed.Store | None = None,
         stop: StopRequest | None = None,
     ) -> None:
-        self.rank, self.world, self.local_world = processes.rank, processes.world, processes.local_world
+        of = processes or Processes()
+        self.rank, self.world, self.local_world = of.rank, of.world, of.local_world
         self.device = device or torch.device("cpu")
         self._store, self._stop = store, stop or StopRequest()
         self._turns = 0
