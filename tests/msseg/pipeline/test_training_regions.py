@@ -22,7 +22,7 @@ SHAPE = (8, 16, 18)
 CASES = 5
 DESCRIPTION = {
     "channel_names": {"0": "T1"},
-    "labels": {"background": 0, "whole": [1, 2, 4], "core": [2, 4], "enhancing": 4},
+    "labels": {"background": 0, "whole": [1, 2, 4], "core": [2, 4], "enhancing": 4, "ignore": 5},
     "regions_class_order": [1, 2, 4],
     "numTraining": CASES,
     "file_ending": ".nii.gz",
@@ -31,7 +31,7 @@ DESCRIPTION = {
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory) -> Task:
-    """Five planned and preprocessed volumes with three boxes in each other, the brighter the deeper; labels 1, 2, 4."""
+    """Five planned and preprocessed volumes of three boxes in each other (1, 2, 4), some columns not annotated (5)."""
     root = tmp_path_factory.mktemp("root")
     raw = root / "raw" / TASK
     generator = np.random.default_rng(0)
@@ -40,7 +40,8 @@ def task(tmp_path_factory) -> Task:
         label = np.zeros(SHAPE, np.uint8)
         for value, edge in ((1, 0), (2, 1), (4, 2)):
             label[1 + edge : 8 - edge, 2 + edge : 14 - edge, 2 + number + edge : 13 + number - edge] = value
-        image = generator.normal(0, 0.3, SHAPE).astype(np.float32) + label
+        label[:, :, 17:] = 5
+        image = generator.normal(0, 0.3, SHAPE).astype(np.float32) + np.where(label == 5, 0, label)
         write_image(raw / "imagesTr" / f"shell_{number}_0000.nii.gz", image[None], geometry)
         write_label(raw / "labelsTr" / f"shell_{number}.nii.gz", label, geometry)
     write_json(raw / "dataset.json", DESCRIPTION)
