@@ -1,7 +1,8 @@
 """ACDC's submission: a zip of `patient101_ED.nii.gz` and `patient101_ES.nii.gz`, … `patient150_ES.nii.gz`.
 
-Source: https://www.creatis.insa-lyon.fr/Challenge/acdc/. The test images are named by frames, and `Info.cfg` beside
-them says which frame is the end of diastole (ED) and which that of systole (ES).
+Source: https://www.creatis.insa-lyon.fr/Challenge/acdc/, of which the names of the zip are known from what participants
+uploaded. The test images are named by frames, and `Info.cfg` beside them says which frame is the end of diastole (ED)
+and which that of systole (ES).
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ YEARS = {
     "20": Year(r"BraTS20_(Training|Validation)_\d{3}", _OLD, "_seg", _OLD_LABELS),
     "21": Year(r"BraTS2021_\d{5}", _OLD, "_seg", _OLD_LABELS),
     "23": Year(r"BraTS-[A-Za-z]+-\d{5}-\d{3}", _NEW, "-seg", _NEW_LABELS, _PATIENT),
-    "24": Year(r"BraTS-[A-Za-z]+-\d{5}-\d{3}", _NEW, "-seg", {**_NEW_LABELS, **_CAVITY}, _PATIENT),
+    "24": Year(r"BraTS-GLI-\d{5}-\d{3}", _NEW, "-seg", {**_NEW_LABELS, **_CAVITY}, _PATIENT),
 }
 
 

@@ -2,7 +2,8 @@
 
 A candidate is a connected component of what lies above a threshold; its place is the mean of its voxels, in mm towards
 left, back and head as ITK and DICOM count, and its probability the largest in it, or the mean.
-Source: https://luna16.grand-challenge.org/Evaluation/, whose program looks at the hundred most probable of a scan.
+Source: https://luna16.grand-challenge.org/Evaluation/, whose program (`noduleCADEvaluationLUNA16.py`) looks at the
+hundred most probable of a scan (`maxNumberOfCADMarks=100`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from msseg.challenges.image_list import in_natural_order
 from msseg.challenges.named_files import CaseOf, named_images, named_predictions
 from msseg.challenges.object_masks import refuse_missing
 from msseg.challenges.probability_folder import probability_files
-from msseg.challenges.text_lines import first_line, text_lines
+from msseg.challenges.text_lines import first_line, read_submission_text, text_lines
 from msseg.data.geometry import Geometry
 from msseg.data.image import read_geometry, read_label
 from msseg.errors import DatasetError
@@ -114,15 +115,14 @@ _UNCHECKED = "Scans and places were not checked: give the challenge's images wit
 def check_candidates(rule: CandidateList, path: Path, images: Path | None) -> list[Fault]:
     """Every fault of a list, by line; scans and places are checked where the folder of the images is given.
 
-    Found are: another header, rows of other than five fields, names that are no scan's, places and probabilities that
-    are no numbers, probabilities outside 0 to 1, a place twice in a scan, an unknown scan, a place outside its image.
-    A scan without a candidate has no row.
+    Found are: too many bytes, text that is not UTF-8, another header, rows of other than five fields, names that
+    are no scan's, places and probabilities that are no numbers, probabilities outside 0 to 1, a place twice in a
+    scan, an unknown scan, a place outside its image. A scan without a candidate has no row.
     """
-    try:
-        lines = text_lines(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        return [Fault(path, None, f"a byte at {error.start} that is not UTF-8", "a text file", _WRITE_AGAIN)]
-    faults = []
+    text = read_submission_text(path)
+    if isinstance(text, Fault):
+        return [text]
+    lines, faults = text_lines(text), []
     if not lines or lines[0] != HEADER:
         found = f"the header {_short(lines[0])!r}" if lines else "an empty file"
         faults.append(Fault(path, 1, found, f"{HEADER!r}", "Write this line first."))

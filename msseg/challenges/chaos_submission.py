@@ -1,8 +1,9 @@
 """CHAOS' submission: a zip of a grey PNG a slice, numbered as the DICOM files are.
 
 `Task5/MR/1/T2SPIR/Results/img000.png` is the first slice of patient 1 in one sequence.
-Source: the submission template of https://chaos.grand-challenge.org: its folders, and the grey values of the masks of
-its data: 255 for the liver in CT; in MR liver 63, right kidney 126, left kidney 189, spleen 252.
+Source: the submission template of https://chaos.grand-challenge.org as participants filled it (nnU-Net's
+`Task037_038_Chaos_Challenge.py`): its folders, and the grey values of the masks of its data: 255 for the liver in CT;
+in MR liver 63, right kidney 126, left kidney 189, spleen 252.
 """
 
 from __future__ import annotations

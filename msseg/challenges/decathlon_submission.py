@@ -1,6 +1,7 @@
 """The Medical Segmentation Decathlon's submission: a zip of a folder a task with `hippocampus_002.nii.gz` and the like.
 
-Source: http://medicaldecathlon.com and the dataset.json of its ten tasks: names, labels, and how many test images.
+Source: http://medicaldecathlon.com and the dataset.json of its ten tasks (`numTest`): names, labels, and how many test
+images. Folders in the zip are named as the tasks', as participants have packed theirs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Data Science Bowl 2018: nuclei of many kinds, one mask an object; a CSV of run lengths, one row an object."""
+"""Data Science Bowl 2018: nuclei of many kinds, one mask an object; a CSV of run lengths, one row an object.
+
+Source: https://www.kaggle.com/c/data-science-bowl-2018, "Evaluation": pixels count from 1 from top to bottom, then from
+left to right; runs are sorted, and no two objects of an image overlap.
+"""
 
 from __future__ import annotations
 

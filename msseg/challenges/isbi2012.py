@@ -1,4 +1,8 @@
-"""ISBI 2012 membranes: stacks of electron microscopy; a TIFF of probabilities, 1 inside a cell and 0 on a membrane."""
+"""ISBI 2012 membranes: stacks of electron microscopy; a TIFF of probabilities, 1 inside a cell and 0 on a membrane.
+
+Source: http://brainiac2.mit.edu/isbi_challenge/; the type and the meaning of values as nnU-Net's
+`Task058_ISBI_EM_SEG.py` submitted them.
+"""
 
 from __future__ import annotations
 

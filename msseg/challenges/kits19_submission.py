@@ -1,7 +1,7 @@
 """KiTS19's submission: a zip of `prediction_00210.nii.gz` to `prediction_00299.nii.gz` on the original grid.
 
-Source: https://kits19.grand-challenge.org/rules/, which counts a case that is missing, and any other value, as
-background.
+Source: https://kits19.grand-challenge.org/rules/ ("Submission Format"), which counts a case that is missing, and any
+other value, as background.
 """
 
 from __future__ import annotations

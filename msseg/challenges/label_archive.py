@@ -54,9 +54,9 @@ class LabelArchive:
     `case_of_member`, `case_of_prediction` and `case_of_image` give the case that a name stands for, or None; the latter
     two get names without channel and ending, below their folder. `member_of` names the member of a case (`example` is
     such a name), `labels` its values, `types` those that the challenge takes; what is written is uint8. `replaced`
-    brings the values of predictions into those of the challenge. `cases` is the challenge's list and `shape` its one
-    size (z, y, x), where they are public; images that are given take their place. `renamed(images)` has cases of
-    predictions that are named by their images. `part_of(case)` is a part of the challenge that may be left out as a
+    brings the values of predictions into those of the challenge. `cases` is the challenge's list and `grid` its one
+    grid, or size (z, y, x), where they are public; images that are given take their place. `renamed(images)` has cases
+    of predictions that are named by their images. `part_of(case)` is a part of the challenge that may be left out as a
     whole, and `whole(cases)` says what else is missing where no images are given.
     """
 
@@ -69,7 +69,7 @@ class LabelArchive:
     types: tuple[str, ...] = INTEGERS
     replaced: Mapping[int, int] = field(default_factory=dict)
     cases: tuple[str, ...] = ()
-    shape: tuple[int, int, int] | None = None
+    grid: Geometry | tuple[int, int, int] | None = None
     renamed: Callable[[Path], Mapping[str, str]] = no_names
     part_of: Callable[[str], str] = one_part
     whole: Callable[[list[str]], list[str]] = nothing_missing
@@ -110,7 +110,7 @@ def check_archive(rule: LabelArchive, path: Path, images: Path | None) -> list[F
                 faults.append(fault)
             elif case is not None:
                 seen[case] = name
-                faults += _member_faults(rule, path, grids.get(case, rule.shape), case, name, archive)
+                faults += _member_faults(rule, path, grids.get(case, rule.grid), case, name, archive)
     return faults + _missing(rule, path, seen, list(grids))
 
 

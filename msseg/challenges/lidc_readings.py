@@ -1,8 +1,9 @@
 """The readings of an LIDC scan: outlines of nodules of at least 3 mm, by reader.
 
-Format: the collection's XML documentation. A nodule of at least 3 mm has `roi` elements, one a slice, with an `edgeMap`
-a point; smaller ones have a single point, and what is no nodule is a `nonNodule`. The points of an outline are the
-first pixels outside of the nodule. `inclusion` FALSE outlines a hole.
+Format: the collection's XML documentation (LIDC_XML_Documentation_1_Jan_2009.doc, wiki.cancerimagingarchive.net). A
+nodule of at least 3 mm has `roi` elements, one a slice, with an `edgeMap` a point; smaller ones have a single point,
+and what is no nodule is a `nonNodule`. The points of an outline are the first pixels outside of the nodule.
+`inclusion` FALSE outlines a hole.
 """
 
 from __future__ import annotations

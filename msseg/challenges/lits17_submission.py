@@ -1,6 +1,8 @@
 """LiTS17's submission: a zip of `test-segmentation-0.nii` to `test-segmentation-69.nii`, uint8, on the image's grid.
 
-Source: https://competitions.codalab.org/competitions/17094.
+Sources: https://competitions.codalab.org/competitions/17094; submission-guide.md of PatrickChrist/LITS-CHALLENGE
+(names, size and spacing of the volume, no folder and no other file in the zip). The scoring program reads any type
+into bytes; bytes are what is asked for here, for nothing else comes through it unharmed.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 
 from msseg.challenges.challenge import Fault
 from msseg.challenges.run_length import RunLengthError, encode_objects, order_fault, runs_from_text, runs_text
-from msseg.challenges.text_lines import text_lines
+from msseg.challenges.text_lines import read_submission_text, text_lines
 
 HEADER = "ImageId,EncodedPixels"
 _WRITE_AGAIN = "Write the file again with msseg_submit."
@@ -50,14 +50,13 @@ def write_object_rows(path: Path, objects: Iterable[tuple[str, np.ndarray]]) -> 
 def check_object_rows(path: Path, shapes: Mapping[str, tuple[int, int, int]] | None = None) -> list[Fault]:
     """Every fault of the file by line; `shapes` (z, y, x) of the challenge's images tell ids and sizes.
 
-    Found are: text that is not UTF-8, another header, rows of other than two fields, encodings of anything but pairs of
-    whole numbers, runs out of order, runs that overlap in an object or between two, runs that leave the image, an empty
-    row beside others of its image, images that are unknown or have no row.
+    Found are: too many bytes, text that is not UTF-8, another header, rows of other than two fields, encodings of
+    anything but pairs of whole numbers, runs out of order, runs that overlap in an object or between two, runs that
+    leave the image, an empty row beside others of its image, images that are unknown or have no row.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        return [_Faults(path).at(None, f"a byte at {error.start} that is not UTF-8", "a text file", _WRITE_AGAIN)]
+    text = read_submission_text(Path(path))
+    if isinstance(text, Fault):
+        return [text]
     faults = _Faults(path)
     lines = text_lines(text)
     if not lines or lines[0] != HEADER:

@@ -176,7 +176,7 @@ def test_scaled_values_are_a_fault(tmp_path):
 
 def test_one_size_for_all_is_checked_without_images(tmp_path):
     path = make_zip(tmp_path, [(name, FINE) for name in BOTH])
-    rule = dataclasses.replace(RULE, shape=(9, 3, 4))
+    rule = dataclasses.replace(RULE, grid=(9, 3, 4))
     assert found(path, rule=rule) == [(name, "4 x 3 x 2 voxels") for name in BOTH]
 
 

@@ -226,6 +226,24 @@ def test_brain_scans_have_one_size(tmp_path):
     assert (fault.found, fault.expected) == ("4 x 3 x 2 voxels", "240 x 240 x 155 as its image has")
 
 
+@pytest.mark.parametrize(
+    ("name", "member", "shape_xyz", "axes", "origin_mm"),
+    [
+        ("brats23", "BraTS-GLI-00001-000.nii.gz", (240, 240, 155), (-1, -1, 1), (0, 239, 0)),
+        ("brats24", "BraTS-GLI-02063-100.nii.gz", (182, 218, 182), (-1, 1, 1), (90, -126, -72)),
+    ],
+)
+def test_brain_scans_since_2023_have_one_grid(tmp_path, name, member, shape_xyz, axes, origin_mm):
+    affine = np.diag([*map(float, axes), 1.0])
+    affine[:3, 3] = origin_mm
+    for moved_mm, expected in ((0.0, []), (1.0, ["a grid up to 1 mm away from its image's"])):
+        affine[2, 3] += moved_mm
+        with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+            archive.writestr(member, save(tmp_path / "m.nii.gz", np.zeros(shape_xyz, np.uint8), affine).read_bytes())
+        faults = check_submission(find_challenge(name), tmp_path / "s.zip")
+        assert [fault.found for fault in faults] == expected
+
+
 def test_frames_need_their_information(tmp_path, make_images):
     save(tmp_path / "pred/patient101_frame01.nii.gz", label((0, 1)))
     with pytest.raises(DatasetError, match="a name of no case"):
