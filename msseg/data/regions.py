@@ -45,7 +45,8 @@ def declared_regions(source: Path, labels: Any, order: Any) -> DeclaredRegions |
         raise malformed(source, f"regions and {len(background)} labels of value 0", f"one background, as in {_EXAMPLE}")
     values = {name: _values(source, name, value) for name, value in labels.items() if name != background[0]}
     _refuse_twins(source, values)
-    return DeclaredRegions(values, _painted(source, values, order), _single_values(background[0], values))
+    painted = _painted(source, values, order)
+    return DeclaredRegions(values, painted, _single_values(source, background[0], values))
 
 
 def painting_notes(source: Path, regions: DeclaredRegions) -> list[Problem]:
@@ -97,7 +98,15 @@ def _painted(source: Path, values: Mapping[str, Sequence[int]], order: Any) -> t
     return tuple(order)
 
 
-def _single_values(background: str, values: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+def _single_values(source: Path, background: str, values: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     alone = {members[0]: name for name, members in values.items() if len(members) == 1}
     every = sorted({value for members in values.values() for value in members})
-    return {background: _BACKGROUND} | {alone.get(value, f"label_{value}"): value for value in every}
+    names = [alone.get(value, f"label_{value}") for value in every]
+    for name in names:
+        if names.count(name) > 1:
+            raise malformed(
+                source,
+                f"the region {name!r}, as the value {name.removeprefix('label_')} is called",
+                "another name for it",
+            )
+    return {background: _BACKGROUND} | dict(zip(names, every, strict=True))

@@ -372,6 +372,7 @@ def _announce(run: Run) -> None:
         patch_size=list(training_patch(run.configuration, job.recipe)),
         batch_size=run.configuration.batch_size,
         labels=[next(iter(job.plan.labels)), *run.measured],
+        loss=REGION_LOSS if job.plan.regions else job.recipe.loss,
         seed=job.seed,
         device=str(job.device),
         precision=str(run.dtype or torch.float32),

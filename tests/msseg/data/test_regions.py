@@ -51,6 +51,7 @@ def test_a_value_that_is_painted_over_is_noted():
         ({**BRAIN, "odd": []}, [1, 2, 3, 2], r"the region 'odd' of \[\]; expected label values"),
         ({**BRAIN, "odd": ["2"]}, [1, 2, 3, 2], r"the region 'odd' of \['2'\]; expected label values"),
         ({"whole": [1, 2], "core": 2}, [1, 2], "regions and 0 labels of value 0"),
+        ({"background": 0, "whole": [1, 2], "label_1": 2}, [1, 2], "the region 'label_1', as the value 1 is called"),
         ({"background": 0, "tumour": 1}, [1], r"regions_class_order \[1\] without a region"),
     ],
 )
@@ -72,6 +73,15 @@ def test_without_regions_every_label_of_the_foreground_is_measured(nnunet):
     dataset = read_dataset(nnunet())
     assert dataset.planned_regions == ()
     assert dataset.measured == {name: value for name, value in dataset.labels.items() if value}
+
+
+def test_pairs_of_left_and_right_may_be_regions(nnunet):
+    labels = {"background": 0, "left lung": [1, 2], "right lung": [3, 4], "left upper": 1, "right upper": 3}
+    pairs = [["left lung", "right lung"], ["left upper", "right upper"]]
+    dataset = read_dataset(nnunet(labels=labels, regions_class_order=[2, 4, 1, 3], label_pairs=pairs))
+    assert dataset.label_pairs == tuple(map(tuple, pairs))
+    with pytest.raises(DatasetError, match=r"label_pairs .*expected pairs of .*left lung"):
+        read_dataset(nnunet(labels=labels, regions_class_order=[2, 4, 1, 3], label_pairs=[["left lung", "spleen"]]))
 
 
 def test_regions_of_numbered_objects_are_refused(nnunet):
