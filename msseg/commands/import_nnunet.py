@@ -15,6 +15,7 @@ EPILOG = """\
 examples:
   msseg_import_nnunet nnUNet_results/Dataset004_Hippocampus/nnUNetTrainer__nnUNetPlans__3d_fullres -o hippocampus/
   msseg_import_nnunet nnUNetTrainer__nnUNetResEncUNetMPlans__3d_fullres -o heart/ --folds 0 1 --checkpoint best
+  msseg_import_nnunet nnUNetTrainer__nnUNetPlans__3d_cascade_fullres -o liver/ --previous-stage 3d_lowres_model/
   msseg_predict -i images/ -o segmentations/ -m hippocampus/
 """
 
@@ -39,6 +40,11 @@ def main(argv: list[str] | None = None) -> int:
         default="final",
         help="checkpoint_final.pth, or checkpoint_best.pth as of a training that runs (default: final)",
     )
+    parser.add_argument(
+        "--previous-stage",
+        metavar="DIR",
+        help="of a cascade, the folder of its 3d_lowres model (default: the one beside it)",
+    )
     console.add_contract(parser)
     return console.run(parser, _run, argv)
 
@@ -56,6 +62,8 @@ def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
 def _import(arguments: argparse.Namespace) -> int:
     from msseg.pipeline.import_nnunet import take_over
 
-    report = take_over(arguments.model, arguments.output, arguments.folds, arguments.checkpoint)
+    report = take_over(
+        arguments.model, arguments.output, arguments.folds, arguments.checkpoint, arguments.previous_stage
+    )
     console.say(arguments, report.summary())
     return console.EXIT_DONE

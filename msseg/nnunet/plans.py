@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +63,21 @@ def import_plan(
     """Our plan with the one configuration that a model was trained in.
 
     `mirror_axes` are the checkpoint's. Raises PlanError where a field is missing, or asks for what ours cannot do:
-    the cascade, other networks, preprocessors, resamplings or intensity schemes; DatasetError where regions are
-    malformed.
+    a cascade with regions, other networks, preprocessors, resamplings or intensity schemes; DatasetError where regions
+    are malformed.
     """
     place = f"{files.folder}/plans.json"
     fields = _inherited(files.plans, configuration_name, place)
     place = f"{place}: configurations.{configuration_name}"
-    _refuse_cascade(fields, place)
     one_of(_PREPROCESSOR)(fields.get("preprocessor_name", _PREPROCESSOR), f"{place}.preprocessor_name")
     dimensions = len(sequence(integer)(fields.get("patch_size"), f"{place}.patch_size"))
     plans_name = str(files.plans.get("plans_name", ""))
     architecture = read_architecture(fields, dimensions, plans_name, trainer, place)
     configuration = _configuration(configuration_name, fields, architecture, mirror_axes, place)
     labels, regions, ignore = _labels(files)
+    previous = _previous_stage(fields, regions, place)
+    if previous is not None:
+        configuration = replace(configuration, previous_stage=previous, previous_classes=len(labels) - 1)
     row = network_row(architecture.network)
     plan = Plan(
         dataset_name=text(files.plans.get("dataset_name"), f"{files.folder}/plans.json: dataset_name"),
@@ -115,12 +117,17 @@ def _inherited(plans: Mapping[str, Any], name: str, place: str) -> dict[str, Any
     return {key: value for layer in reversed(layers) for key, value in layer.items()}
 
 
-def _refuse_cascade(fields: Mapping[str, Any], place: str) -> None:
-    if fields.get("previous_stage") is not None:
+def _previous_stage(fields: Mapping[str, Any], regions: Sequence[Region], place: str) -> str | None:
+    """The configuration before it in a cascade; both programs show each foreground class after the image's channels."""
+    if fields.get("previous_stage") is None:
+        return None
+    if regions:
         raise PlanError(
-            f"{place}: found a cascade, whose network also sees the segmentation of {fields['previous_stage']}; "
-            f"expected a configuration that stands alone (2d, 3d_lowres, 3d_fullres). {_NOT_YET}"
+            f"{place}: found a cascade with regions, whose network sees a plane for each label; here it would see one "
+            f"for each region. {_NOT_YET}"
         )
+    name: str = text(fields["previous_stage"], f"{place}.previous_stage")
+    return name
 
 
 def _configuration(

@@ -41,7 +41,7 @@ def our_weights(
 
 def _shapes(configuration: Configuration, in_channels: int, num_classes: int) -> dict[str, torch.Size]:
     with torch.device("meta"):
-        network = GridNetwork(configuration, in_channels, num_classes)
+        network = GridNetwork(configuration, configuration.input_channels(in_channels), num_classes)
     return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from msseg.nnunet.plans import ImportedPlan, ModelFiles, import_plan
 from msseg.nnunet.postprocessing import find_postprocessing, read_postprocessing
 from msseg.nnunet.weights import our_weights
 from msseg.postprocessing.rules import write_rules
-from planning.plan import Plan
+from msseg.previous_model import INSIDE, PreviousModel
+from planning.plan import Configuration, Plan
 
 PROVENANCE = "imported"
 KINDS = ("final", "best")
@@ -58,23 +59,32 @@ def _scored(plan: Plan) -> str:
 
 
 def import_nnunet(
-    model_dir: PathLike, output: PathLike, folds: Sequence[str | int] | None = None, checkpoint: str = "final"
+    model_dir: PathLike,
+    output: PathLike,
+    folds: Sequence[str | int] | None = None,
+    checkpoint: str = "final",
+    previous: PathLike | None = None,
 ) -> Path:
     """The folder of our model made from an nnU-Net v2 model; notes are logged. See `take_over`."""
-    report = take_over(model_dir, output, folds, checkpoint)
+    report = take_over(model_dir, output, folds, checkpoint, previous)
     for note in report.notes:
         _LOG.warning("%s: %s.", report.model, note)
     return report.model
 
 
 def take_over(
-    model_dir: PathLike, output: PathLike, folds: Sequence[str | int] | None = None, checkpoint: str = "final"
+    model_dir: PathLike,
+    output: PathLike,
+    folds: Sequence[str | int] | None = None,
+    checkpoint: str = "final",
+    previous: PathLike | None = None,
 ) -> ImportReport:
     """Write the folder `output`, a model that predicts what the nnU-Net model in `model_dir` does; the report.
 
     `model_dir` holds plans.json, dataset.json and fold_*/checkpoint_final.pth (`checkpoint` best: _best.pth). `folds`
-    names some of them (default: all numbered ones, or else fold_all). The folder appears whole or not at all; one of
-    an earlier import is replaced. Raises CheckpointError or PlanError that name the file and what is wrong with it.
+    names some of them (default: all numbered ones, or else fold_all). Of a cascade the model before it comes along,
+    with all its folds: `previous`, else the one beside it. The folder appears whole or not at all; one of an earlier
+    import is replaced. Raises CheckpointError or PlanError that name the file and what is wrong with it.
     """
     folder, output = Path(model_dir), Path(output)
     files = _model_files(folder)
@@ -85,14 +95,54 @@ def take_over(
     rules_path, left_aside = find_postprocessing(folder, tuple(paths))
     rules = read_postprocessing(rules_path, len(imported.plan.labels)) if rules_path else []
     with atomic_folder(output) as temporary:
+        before = _taken_before(folder, imported.configuration, temporary, checkpoint, previous)
         for fold, path in paths.items():
             one = first if path == first.path else read_fold(path)
             _same_training(one, first)
-            save_checkpoint(temporary / f"{_FOLD}{fold}" / FINAL, _our_checkpoint(one, imported))
+            whole = replace(_our_checkpoint(one, imported), previous=before)
+            save_checkpoint(temporary / f"{_FOLD}{fold}" / FINAL, whole)
         if rules:
             write_rules(temporary / RULES_FILE, rules)
-    notes = (*imported.notes, *_trainer_notes(first), *([left_aside] if left_aside else []))
+    notes = (*imported.notes, *_trainer_notes(first), *([left_aside] if left_aside else []), *_cascade_notes(before))
     return ImportReport(output, imported, tuple(paths), len(rules), notes)
+
+
+def _taken_before(
+    folder: Path, configuration: Configuration, output: Path, checkpoint: str, previous: PathLike | None
+) -> PreviousModel | None:
+    """The model before that of `folder` in a cascade, taken over into `output`; None where it stands alone."""
+    if configuration.previous_stage is None:
+        if previous is not None:
+            raise CheckpointError(
+                f"{folder}: no cascade, so that no model comes before it. Leave --previous-stage out."
+            )
+        return None
+    found = Path(previous) if previous is not None else _beside(folder, configuration)
+    report = take_over(found, output / INSIDE, None, checkpoint)
+    if report.imported.configuration.name != configuration.previous_stage:
+        raise CheckpointError(
+            f"{found}: {report.imported.configuration.name}, but {folder} sees the segmentation of "
+            f"{configuration.previous_stage}. Name that with --previous-stage."
+        )
+    return PreviousModel(INSIDE, report.folds)
+
+
+def _beside(folder: Path, configuration: Configuration) -> Path:
+    """Where nnU-Net leaves the model before it, by the same trainer and plans."""
+    name = folder.resolve().name
+    found = folder.resolve().with_name(f"{name.rpartition('__')[0]}__{configuration.previous_stage}")
+    if not found.is_dir():
+        raise CheckpointError(
+            f"{folder}: a cascade, whose {configuration.previous_stage} is not beside it ({found.name}). Name its "
+            "folder with --previous-stage."
+        )
+    return found
+
+
+def _cascade_notes(before: PreviousModel | None) -> tuple[str, ...]:
+    if before is None:
+        return ()
+    return (f"a cascade: the model before it lies in {INSIDE}, folds {', '.join(before.folds)}, and predicts first",)
 
 
 def _model_files(folder: Path) -> ModelFiles:

@@ -177,8 +177,13 @@ def another_network(model: Any) -> None:
     model.configuration["architecture"]["network_class_name"] = "my.networks.SwinUNETR"
 
 
+def cascade_of_regions(model: Any) -> None:
+    model.configuration["previous_stage"] = "3d_lowres"
+    model.dataset.update(labels={"background": 0, "whole": [1, 2], "core": 2}, regions_class_order=[1, 2])
+
+
 REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
-    "a cascade": (in_configuration(previous_stage="3d_lowres"), "cascade"),
+    "a cascade with regions": (cascade_of_regions, "one for each region"),
     "regions without an order": (
         in_dataset(labels={"background": 0, "whole": [1, 2], "core": 2}),
         "regions_class_order",

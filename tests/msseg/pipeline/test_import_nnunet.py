@@ -15,20 +15,26 @@ import torch
 from msseg.checkpoint import load_checkpoint, load_model
 from msseg.commands.import_nnunet import main
 from msseg.errors import CheckpointError
-from msseg.inference.predictor import load_predictor
+from msseg.inference.predictor import PredictionOptions, load_predictor
 from msseg.pipeline.import_nnunet import import_nnunet, take_over
 
 _BESIDE = Path(__file__).parents[1] / "nnunet" / "conftest.py"
 
 
 @pytest.fixture
-def make_model(tmp_path: Path) -> Callable[..., Any]:
-    """The miniature models of the neighbouring room."""
+def miniatures() -> Any:
+    """The module of miniature models of the neighbouring room."""
     spec = importlib.util.spec_from_file_location("miniature_models", _BESIDE)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return lambda residual=False, dimensions=3, **changes: module.MiniatureModel(
+    return module
+
+
+@pytest.fixture
+def make_model(tmp_path: Path, miniatures: Any) -> Callable[..., Any]:
+    """Makes a miniature model in the folder `theirs`."""
+    return lambda residual=False, dimensions=3, **changes: miniatures.MiniatureModel(
         tmp_path / "theirs", residual, dimensions, **changes
     )
 
@@ -213,3 +219,61 @@ def test_the_command_takes_over_and_says_what(
 def test_the_command_fails_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main([str(tmp_path), "-o", str(tmp_path / "ours")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.fixture
+def their_cascade(tmp_path: Path, miniatures: Any) -> Any:
+    """The second model of a miniature cascade, two folds of the first beside it."""
+    trained = "nnUNetTrainer__nnUNetPlans"
+    first = miniatures.MiniatureModel(tmp_path / f"{trained}__3d_lowres", False, 3)
+    second = miniatures.MiniatureModel(tmp_path / f"{trained}__3d_cascade_fullres", False, 3)
+    second.network = miniatures.Network(second.arch, 4, 3)
+    fields = first.plans["configurations"].pop("3d_fullres")
+    low = {**fields, "spacing": [3.0, 2.0, 1.0], "next_stage": "3d_cascade_fullres"}
+    cascade = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    plans = {**first.plans, "configurations": {"3d_lowres": low, "3d_fullres": fields, "3d_cascade_fullres": cascade}}
+    for model, name in ((first, "3d_lowres"), (second, "3d_cascade_fullres")):
+        model.plans, model.checkpoint = plans, miniatures._checkpoint(model.network, name)
+        for fold in ("0", "1"):
+            model.write(fold)
+    return second
+
+
+def test_a_cascade_brings_its_first_model_and_sees_a_plane_for_each_foreground_class(
+    their_cascade: Any, tmp_path: Path
+) -> None:
+    report = take_over(their_cascade.folder, tmp_path / "ours", folds=[1])
+    assert "predicts first" in report.summary() and report.folds == ("1",)
+    predictor = load_predictor(tmp_path / "ours", torch.device("cpu"))
+    assert predictor.previous is not None
+    assert predictor.previous.model.configuration.spacing_mm == (3.0, 2.0, 1.0)
+    assert predictor.previous.model.folds == ("0", "1")
+    shown = torch.randn((1, 4, 8, 16, 16), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = their_cascade.network(shown)[0]
+        torch.testing.assert_close(predictor.model.networks[0](shown).logits[0], expected)
+    prepared = predictor.prepare(
+        np.random.default_rng(0).normal(100, 30, (2, 16, 8, 16)).astype(np.float32), (1, 3, 0.5)
+    )
+    assert prepared.previous is not None and prepared.image.shape == (2, 8, 16, 16)
+    alone = predictor.with_options(PredictionOptions(mirror=False))
+    assert alone.previous is not None
+    classes = alone.previous.classes(prepared.previous)  # on the image's grid, which the cascade's is
+    planes = np.stack([classes == 1, classes == 2]).astype(np.float32)
+    with torch.no_grad():
+        expected = their_cascade.network(torch.from_numpy(np.concatenate([prepared.image, planes]))[None])[0][0]
+    torch.testing.assert_close(alone.score(prepared), expected, rtol=0, atol=1e-5)
+
+
+def test_the_first_model_of_a_cascade_may_lie_elsewhere(their_cascade: Any, tmp_path: Path) -> None:
+    first = their_cascade.folder.with_name("nnUNetTrainer__nnUNetPlans__3d_lowres")
+    first.rename(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="3d_lowres is not beside it .* with --previous-stage"):
+        take_over(their_cascade.folder, tmp_path / "ours")
+    assert (
+        main([str(their_cascade.folder), "-o", str(tmp_path / "ours"), "--previous-stage", str(tmp_path / "elsewhere")])
+        == 0
+    )
+    assert load_predictor(tmp_path / "ours", torch.device("cpu")).previous is not None
+    with pytest.raises(CheckpointError, match="no cascade, so that no model comes before it"):
+        take_over(tmp_path / "elsewhere", tmp_path / "low", previous=their_cascade.folder)
