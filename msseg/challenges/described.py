@@ -23,7 +23,7 @@ from msseg.files import read_json
 
 _DESCRIPTION = "dataset.json"
 _DECATHLON, _NNUNET = "modality", "channel_names"
-_CARRIED = ("group_by", "label_pairs")
+_CARRIED = ("group_by", "folds", "label_pairs")
 
 
 def list_cases(source: Path, options: ConversionOptions, key: str) -> Listing:

@@ -2,13 +2,15 @@
 
 Layout of luna16.grand-challenge.org/Data and doi 10.5281/zenodo.3723295: `subset0` to `subset9` with `<seriesuid>.mhd`
 and `.raw`, and `annotations.csv` (`seriesuid,coordX,coordY,coordZ,diameter_mm`: 1186 nodules of at least 3 mm that
-three of four readers marked, in mm of the patient's frame). 287 of the 888 scans have none.
+three of four readers marked, in mm of the patient's frame). 287 of the 888 scans have none. The subsets are the folds
+of the challenge's cross-validation.
 """
 
 from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from msseg.data.problems import FileError, Problem
 from msseg.errors import DatasetError
 
 _ANNOTATIONS = "annotations.csv"
+_SUBSET = "subset"
 _COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
 _CHANNELS = ("CT",)
 _LABELS = {"nodule": 1}
@@ -57,7 +60,19 @@ def list_cases(source: Path, options: ConversionOptions) -> Listing:
         instances=False,
         form=volume_form(_CHANNELS, labels),
         read_label=read_nodules,
+        extras=_folds(scans),
     )
+
+
+def _folds(scans: Sequence[Path]) -> dict[str, list[list[str]]]:
+    """The challenge's folds as an entry of dataset.json: the scans of each subset; none where not all lie in one."""
+    subsets: dict[int, list[str]] = defaultdict(list)
+    for scan in scans:
+        number = scan.parent.name.removeprefix(_SUBSET)
+        if not scan.parent.name.startswith(_SUBSET) or not number.isdecimal():
+            return {}
+        subsets[int(number)].append(scan.stem)
+    return {"folds": [subsets[number] for number in sorted(subsets)]} if len(subsets) > 1 else {}
 
 
 def read_annotations(path: Path) -> dict[str, tuple[Nodule, ...]]:

@@ -14,10 +14,9 @@ from msseg.pipeline.explain_prediction import Views, explain_prediction
 from msseg.pipeline.explain_training import TrainingWish, explain_training
 from msseg.pipeline.inference_file import read_inference
 from msseg.pipeline.planning import load_plan
-from msseg.pipeline.splits import groups_of
+from msseg.pipeline.splits import splits_of
 from planning.costs.estimate import Estimate, in_sequence
 from planning.costs.machine import Machine
-from planning.splits import make_splits
 
 PathLike = str | os.PathLike[str]
 
@@ -72,5 +71,4 @@ def _fold_names(place: Task, wish: TrainingWish) -> list[str]:
         return [str(number) for number in range(len(read_json(path, DatasetError)["folds"]))]
     names = stored_names(place.store(load_plan(place).default_configuration))
     names = names or [case.name for case in read_dataset(place.raw, place.preprocessed).training]
-    groups = None if wish.group_by is None else groups_of(names, wish.group_by)
-    return [str(number) for number in range(len(make_splits(names, groups=groups)))]
+    return [str(number) for number in range(len(splits_of(place.raw, names, wish.group_by)[0]))]

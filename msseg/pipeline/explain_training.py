@@ -21,7 +21,7 @@ from msseg.pipeline.explain import too_little_memory
 from msseg.pipeline.explain_evaluation import pair_size
 from msseg.pipeline.explain_prediction import Views, used_device, work_of
 from msseg.pipeline.planning import load_plan
-from msseg.pipeline.splits import declared_grouping, groups_of, split_of
+from msseg.pipeline.splits import split_of, splits_of
 from msseg.training.recipes import Recipe, configured_in, default_recipe, recipe_named, scaled_features, training_patch
 from planning.costs.estimate import Estimate
 from planning.costs.fold_end import FoldEnd
@@ -29,7 +29,7 @@ from planning.costs.machine import Machine
 from planning.costs.prediction import RESERVED_BYTES, STARTING, PredictionWork, prediction_estimate
 from planning.costs.training import TrainingWork, fitted_configuration, training_bytes, training_estimate
 from planning.plan import Configuration, Plan
-from planning.splits import Split, make_splits
+from planning.splits import Split
 from planning.training_memory import OPTIMISER_STATES
 
 # The widths that the trainer tries where a budget is short, `msseg.training.fitting.BASE_FEATURES`, which loads torch.
@@ -241,6 +241,4 @@ def _split(place: Task, fold: str, wish: TrainingWish, configuration: str) -> Sp
     names = stored_names(place.store(configuration)) or [
         case.name for case in read_dataset(place.raw, place.preprocessed).training
     ]
-    group_by = wish.group_by or declared_grouping(place.raw)
-    groups = None if group_by is None else groups_of(names, group_by)
-    return split_of(make_splits(names, groups=groups), fold)
+    return split_of(splits_of(place.raw, names, wish.group_by)[0], fold)

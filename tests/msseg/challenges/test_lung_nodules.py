@@ -18,6 +18,7 @@ from msseg.data.geometry import Geometry
 from msseg.data.image import read_image, read_label
 from msseg.errors import DatasetError
 from msseg.files import read_json
+from msseg.pipeline.splits import splits_of
 
 GRID = Geometry((9, 11, 13), (2.0, 1.0, 1.0), (-100.0, -50.0, 10.0))
 HEADING = "seriesuid,coordX,coordY,coordZ,diameter_mm"
@@ -83,6 +84,15 @@ def test_nodules_become_balls_where_the_table_says(luna, tmp_path):
     assert turned.sum() == 15 and turned[4, 5, 6] == 1
     assert not read_label(tmp_path / "set/labelsTr/1.3.6.3.nii.gz")[0].any()
     assert [case.name for case in read_dataset(tmp_path / "set").training] == ["1.3.6.1", "1.3.6.2", "1.3.6.3"]
+
+
+def test_the_subsets_are_the_folds(luna, tmp_path):
+    convert(LUNA16, luna, tmp_path / "set")
+    splits, _ = splits_of(tmp_path / "set", ["1.3.6.1", "1.3.6.2", "1.3.6.3"])
+    assert [split.validation for split in splits] == [("1.3.6.1",), ("1.3.6.2", "1.3.6.3")]
+    scan(luna / "more/1.3.6.4.mhd", np.zeros(GRID.shape, np.int16))
+    convert(LUNA16, luna, tmp_path / "other")
+    assert "folds" not in read_json(tmp_path / "other/dataset.json")
 
 
 def test_scans_whose_nodules_or_voxels_changed_are_converted_again(luna, tmp_path):

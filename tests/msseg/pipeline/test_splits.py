@@ -110,3 +110,27 @@ def test_a_grouping_that_is_no_text_is_refused(task: Task) -> None:
     write_json(task.raw / "dataset.json", {"group_by": 3})
     with pytest.raises(DatasetError, match="group_by 3; expected a regular expression"):
         ensure_splits(task, NAMES)
+
+
+def test_folds_that_a_data_set_declares_are_taken_in_their_order(task: Task) -> None:
+    declared = [NAMES[4:6], ["gone"], NAMES[:4], [*NAMES[6:], "gone too"]]
+    write_json(task.raw / "dataset.json", {"folds": declared, "group_by": r"^(p\d)"})
+    splits = ensure_splits(task, NAMES)
+    assert [list(split.validation) for split in splits] == [NAMES[4:6], NAMES[:4], NAMES[6:]]
+    assert list(splits[0].train) == [*NAMES[:4], *NAMES[6:]]
+    assert ensure_splits(task, NAMES) == splits
+    assert [len(split.validation) for split in ensure_splits(task, NAMES, r"^(p\d)")] == [4, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        ([NAMES[:3], NAMES[4:]], "p1_b in no fold"),
+        ([NAMES[:4], NAMES[3:]], "p1_b in two folds"),
+        ([NAMES], "fewer than two folds"),
+    ],
+)
+def test_declared_folds_that_do_not_hold_each_case_once_are_refused(task: Task, folds: Any, message: str) -> None:
+    write_json(task.raw / "dataset.json", {"folds": folds})
+    with pytest.raises(DatasetError, match=message):
+        ensure_splits(task, NAMES)
