@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import fields, replace
 
 import pytest
@@ -125,7 +126,7 @@ def test_single_slices_of_many_thicknesses_are_still_single_slices(make_fingerpr
 
 def test_volumes_are_planned_in_3d_first(kits_like):
     plan = make_plan(kits_like)
-    assert list(plan.configurations) == ["3d", "2d"]
+    assert list(plan.configurations)[:2] == ["3d", "2d"]
     assert plan.default_configuration == "3d"
     assert plan.configurations["2d"].spacing_mm == plan.configurations["3d"].spacing_mm[1:]
 
@@ -186,9 +187,11 @@ def test_every_decision_has_its_reason(kits_like):
     general = {"axis_order", "spacing_mm", "class_weights", "default_configuration", "channels[0].normalisation"}
     # The spacing is explained once for all configurations, the features with the network, the orders together.
     together = {"name", "dimensions", "spacing_mm", "median_shape", "features", "network_options"}
-    together |= {"encoder_convolutions", "decoder_convolutions"}
+    together |= {"encoder_convolutions", "decoder_convolutions", "previous_stage", "previous_classes"}
     decided = {field.name for field in fields(Configuration)} - together - {"label_order", "score_order"}
-    assert subjects == general | {f"configurations.{name}.{field}" for name in ("2d", "3d") for field in decided}
+    general |= {"configurations.3d_lowres.spacing_mm", "configurations.3d_cascade.previous_stage"}
+    names = ("2d", "3d", "3d_lowres")
+    assert subjects == general | {f"configurations.{name}.{field}" for name in names for field in decided}
     assert all(reason.decision and reason.because and reason.source for reason in plan.reasons)
 
 
@@ -202,7 +205,7 @@ def test_the_axes_reason_names_the_coarsest_only_where_there_is_one(kits_like):
 
 def test_2_5d_is_planned_where_it_is_asked_for_as_2d_with_a_slice_on_either_side(kits_like):
     plan = make_plan(kits_like, Budget(configuration="2.5d"))
-    assert (list(plan.configurations), plan.default_configuration) == (["3d", "2d", "2.5d"], "2.5d")
+    assert (list(plan.configurations)[:3], plan.default_configuration) == (["3d", "2d", "2.5d"], "2.5d")
     flat, stacked = plan.configurations["2d"], plan.configurations["2.5d"]
     assert stacked == replace(flat, name="2.5d", neighbour_slices=1)
     assert (flat.input_channels(2), stacked.input_channels(2)) == (2, 6)
@@ -241,3 +244,41 @@ def test_neighbours_cost_parameters_and_memory_of_the_first_convolution_alone(ki
     flat, stacked = plan.configurations["2d"], plan.configurations["2.5d"]
     assert parameters(stacked, 1, 3) - parameters(flat, 1, 3) == 2 * 9 * flat.features[0]
     assert step_memory(stacked, 1, 3).peak > step_memory(flat, 1, 3).peak
+
+
+def test_a_patch_that_sees_a_twentieth_of_the_image_gets_the_stages_of_a_cascade(kits_like):
+    plan = make_plan(kits_like, Budget(network="plain_unet"))
+    full, coarse, cascade = (plan.configurations[name] for name in ("3d", "3d_lowres", "3d_cascade"))
+    share = math.prod(full.patch_size) / math.prod(full.median_shape)
+    assert 0.05 < share < 0.06
+    assert math.prod(coarse.patch_size) >= 0.25 * math.prod(coarse.median_shape)
+    assert not coarse.batch_dice and full.batch_dice
+    assert replace(cascade, name="3d", previous_stage=None, previous_classes=0) == full
+    assert (cascade.previous_stage, cascade.previous_classes, cascade.input_channels(1)) == ("3d_lowres", 2, 3)
+    words = {reason.subject: reason for reason in plan.reasons}
+    assert "5.8%" in words["configurations.3d_lowres.spacing_mm"].because
+    assert words["configurations.3d_cascade.previous_stage"].decision == "3d_lowres"
+    assert plan.default_configuration == "3d"
+
+
+@pytest.mark.parametrize(("shape", "memory"), [((36, 50, 35), 8 * GIGABYTE), ((96, 152, 152), 8 * GIGABYTE)])
+def test_a_patch_that_sees_enough_gets_none_and_its_plan_says_nothing_of_stages(make_fingerprint, shape, memory):
+    fingerprint = make_fingerprint([(shape, (1.0, 1.0, 1.0), 60)])
+    plan = make_plan(fingerprint, Budget(memory, "plain_unet"))
+    assert list(plan.configurations) == ["3d", "2d"]
+    assert "previous" not in json.dumps(plan_to_json(plan))
+    with pytest.raises(PlanError, match="'3d_cascade', expected 3d or 2d or 2.5d, as a patch sees enough"):
+        make_plan(fingerprint, Budget(memory, "plain_unet", configuration="3d_cascade"))
+
+
+def test_a_grid_that_was_planned_before_serves_another_network(kits_like):
+    coarse_mm = (3.0, 1.6, 1.6)
+    plan = make_plan(kits_like, Budget(network="unet_sharp", configuration="3d_cascade"), coarse_mm)
+    coarse = plan.configurations["3d_lowres"]
+    assert (coarse.spacing_mm, coarse.network, plan.default_configuration) == (coarse_mm, "unet_sharp", "3d_cascade")
+    assert coarse.median_shape == (136, round(511 * 0.781625 / 1.6), round(511 * 0.781625 / 1.6))
+
+
+def test_encoders_of_2d_images_leave_out_the_stages(kits_like):
+    flat = make_plan(kits_like, Budget(network="plain_unet", options={"encoder": "vgg16"}))
+    assert list(flat.configurations) == ["2d"]
