@@ -22,7 +22,8 @@ class Features:
     `slices` counts those of the median case on the target grid, along the first axis of the plan; `slice_ratio` is how
     many times thicker a slice is than its pixels are wide. `foreground_share` is the median over the cases of the
     labelled part of the image; `object_mm` the median over the cases with labels of the diameter of the ball as large
-    as their largest object. The last two are None where the fingerprint does not have them.
+    as their largest object. The last two are None where the fingerprint does not have them. Of an image that is
+    annotated in part, labels and object are taken to go on in the rest as they are there.
     """
 
     slices: float
@@ -47,11 +48,11 @@ def measure(fingerprint: Fingerprint, target: Target) -> Features:
 
 
 def _foreground_share(case: CaseFingerprint) -> float:
-    return sum(case.voxels_per_class) / math.prod(case.cropped_shape)
+    return sum(case.voxels_per_class) / math.prod(case.cropped_shape) / case.annotated_share
 
 
 def _largest_object_mm3(case: CaseFingerprint) -> float:
-    return max((size for sizes in case.object_sizes_mm3 for size in sizes), default=0.0)
+    return max((size for sizes in case.object_sizes_mm3 for size in sizes), default=0.0) / case.annotated_share
 
 
 def _ball_diameter_mm(volume_mm3: float) -> float:

@@ -56,7 +56,8 @@ class CaseFingerprint:
     """One training case; the per-class tuples start with class 1 (the background is not an object).
 
     `contrast` is how far the mean of the foreground lies above that of the background, in standard deviations of the
-    image, mean over the channels; measured in single slices that have both.
+    image, mean over the channels; measured in single slices that have both. `annotated_voxels` are those of the cropped
+    image that are not ignored, None where none is.
     """
 
     name: str
@@ -67,6 +68,12 @@ class CaseFingerprint:
     components_per_class: tuple[int, ...] = ()
     object_sizes_mm3: tuple[tuple[float, ...], ...] = ()
     contrast: float | None = None
+    annotated_voxels: int | None = None
+
+    @property
+    def annotated_share(self) -> float:
+        """The part of the cropped image that is annotated, 1 where all is or nothing is."""
+        return (self.annotated_voxels or math.prod(self.cropped_shape)) / math.prod(self.cropped_shape)
 
 
 @dataclass(frozen=True)
@@ -198,6 +205,9 @@ def class_volumes_mm3(fingerprint: Fingerprint) -> tuple[float, ...] | None:
 def fingerprint_to_json(fingerprint: Fingerprint) -> dict[str, Any]:
     """The fingerprint as a JSON object with its version; without an ignore label or regions it has no such fields."""
     written = {"version": FINGERPRINT_VERSION, **as_json(fingerprint)}
+    if fingerprint.ignore is None:
+        for case in written["cases"]:
+            del case["annotated_voxels"]
     return {name: value for name, value in written.items() if name not in _RARE or value != _RARE[name]}
 
 
@@ -233,6 +243,7 @@ _read_case = record(
         "components_per_class": sequence(at_least(0)),
         "object_sizes_mm3": sequence(sequence(not_negative)),
         "contrast": optional(number),
+        "annotated_voxels": optional(at_least(0)),
     },
 )
 _read_intensities = record(

@@ -49,10 +49,17 @@ def measure_case(
         components_per_class=tuple(len(objects) for objects in sizes),
         object_sizes_mm3=tuple(tuple((objects[:_MOST_OBJECTS] * voxel_mm3).tolist()) for objects in sizes),
         contrast=foreground_contrast(image_czyx[all_channels], label) if 1 in label.shape else None,
+        annotated_voxels=_annotated_voxels(label),
     )
     step = -(-sum(fingerprint.voxels_per_class) // _MOST_INTENSITIES) or 1
     sketches = (sketch_intensities(foreground_intensities(channel[box], label, step)) for channel in image_czyx)
     return MeasuredCase(fingerprint, tuple(sketches))
+
+
+def _annotated_voxels(label: np.ndarray) -> int | None:
+    """The voxels that are not ignored; None where none is."""
+    known = label.size if label.dtype.kind == "u" else int(np.count_nonzero(label >= 0))
+    return None if known == label.size else known
 
 
 def foreground_intensities(channel: np.ndarray, label: np.ndarray, step: int) -> np.ndarray:

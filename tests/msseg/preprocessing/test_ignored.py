@@ -163,3 +163,11 @@ def test_another_ignore_value_prepares_the_cases_anew():
     keys = [coding_key(LabelMap((0, 1), ignore)) for ignore in (None, 2, 3)]
     assert keys[0] == [0, 1]
     assert len({json.dumps(key) for key in keys}) == 3
+
+
+def test_the_annotated_part_of_a_case_is_measured():
+    assert measured(np.array([[[1, 1, -1, 0]]])).fingerprint.annotated_voxels == 3
+    assert measured(np.array([[[1, 1, -1, 0]]])).fingerprint.annotated_share == 0.75
+    whole = measured(np.array([[[1, 1, 0, 0]]])).fingerprint
+    assert (whole.annotated_voxels, whole.annotated_share) == (None, 1.0)
+    assert measured(np.full((1, 2, 2), -1)).fingerprint.annotated_share == 1.0
