@@ -1,4 +1,4 @@
-"""Data sets of which a part is not annotated: planned by what is, with the value of the rest in plan and fingerprint."""
+"""Data sets that are annotated in part: planned by what is, with the value of the rest in plan and fingerprint."""
 
 from __future__ import annotations
 
