@@ -166,7 +166,7 @@ class SidedMirror(AbstractTransform):
         label = batch["seg"]
         length = label.shape[2 + self.axis]
         ramp = np.arange(length, dtype=label.dtype).reshape(-1, *(1,) * (label.ndim - 3 - self.axis))
-        marked = np.concatenate([label, np.broadcast_to(ramp, label.shape)], axis=1)
+        marked = np.concatenate([label, np.broadcast_to(ramp, label[:, :1].shape)], axis=1)
         result = self.mirror(**{**batch, "seg": marked})
         moved, ramps = result["seg"][:, :-1], result["seg"][:, -1]
         firsts = ramps.reshape(len(ramps), -1)[:, 0]

@@ -267,7 +267,7 @@ def test_a_patch_that_sees_enough_gets_none_and_its_plan_says_nothing_of_stages(
     plan = make_plan(fingerprint, Budget(memory, "plain_unet"))
     assert list(plan.configurations) == ["3d", "2d"]
     assert "previous" not in json.dumps(plan_to_json(plan))
-    with pytest.raises(PlanError, match="'3d_cascade', expected 3d or 2d or 2.5d, as a patch sees enough"):
+    with pytest.raises(PlanError, match=r"'3d_cascade', expected 3d or 2d or 2\.5d, as a patch sees enough"):
         make_plan(fingerprint, Budget(memory, "plain_unet", configuration="3d_cascade"))
 
 
