@@ -6,12 +6,15 @@ import signal
 import threading
 import warnings
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from msseg import executors
+from msseg.data.geometry import Geometry
+from msseg.data.image import write_image, write_label
 from msseg.errors import ResourceError
 from msseg.executors import Place, executor_from
 from msseg.files import read_json
@@ -217,3 +220,71 @@ def test_a_command_gives_the_same_figures_on_a_cluster(cluster, tmp_path, capsys
     assert read_json(tmp_path / "there.json") == read_json(tmp_path / "here.json")
     assert main([*common, "--executor", cluster, "--max-ram", "8GB"]) == 1
     assert "--memory-limit" in capsys.readouterr().err
+
+
+@contextlib.contextmanager
+def a_worker_killed_once(cluster, has_begun):
+    """Kills one of the cluster's worker processes as soon as `has_begun()`; afterwards it must have come to that."""
+    with distributed.Client(cluster.replace("dask://", "tcp://"), set_as_default=False) as client:
+        client.wait_for_workers(2)
+        victim = min(client.run(os.getpid).values())
+    killed, over = threading.Event(), threading.Event()
+
+    def watch():
+        while not over.wait(0.005):
+            if has_begun():
+                os.kill(victim, signal.SIGKILL)
+                killed.set()
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    assert killed.is_set()
+
+
+def _any_below(folder):
+    return any(folder.rglob("*.safetensors"))
+
+
+def written(folder, *endings):
+    """The bytes of the files below a folder by name."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in endings and not path.name.startswith(".")
+    }
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    """Images and labels of ten volumes in folders as they come, called by letters."""
+    generator = np.random.default_rng(6)
+    grid = Geometry((8, 16, 16), (2.0, 1.0, 1.0))
+    for name in "abcdefghij":
+        image = generator.normal(size=(1, *grid.shape)).astype(np.float32)
+        for folder in ("images", "labels"):
+            (tmp_path / "volumes" / folder).mkdir(parents=True, exist_ok=True)
+        write_image(tmp_path / f"volumes/images/{name}.nii.gz", image, grid)
+        write_label(tmp_path / f"volumes/labels/{name}.nii.gz", (image[0] > 1).astype(np.uint8), grid)
+    return tmp_path / "volumes"
+
+
+def test_converting_and_preparing_go_on_where_a_worker_is_killed_on_the_way(cluster, volumes, tmp_path):
+    from msseg.commands import convert, plan_and_preprocess
+
+    sets = {}
+    for place, where in (("here", ["--workers", "1"]), ("there", ["--executor", cluster])):
+        data, root = tmp_path / place / "Dataset001_Mini", tmp_path / place / "root"
+        kills = place == "there"
+        with a_worker_killed_once(cluster, (data / "imagesTr").is_dir) if kills else contextlib.nullcontext():
+            assert convert.main(["--from", "folder", str(volumes), str(data), "-q", *where]) == 0
+        prepares = [str(data), "--root", str(root), "--configuration", "3d", "-q", *where]
+        with a_worker_killed_once(cluster, partial(_any_below, root)) if kills else contextlib.nullcontext():
+            assert plan_and_preprocess.main(prepares) == 0
+        sets[place] = written(data, ".gz", ".json"), written(root, ".safetensors")
+    assert len(sets["here"][0]) == 21 and sets["here"][1] and sets["there"] == sets["here"]
