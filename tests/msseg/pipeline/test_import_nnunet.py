@@ -268,7 +268,7 @@ def test_a_cascade_brings_its_first_model_and_sees_a_plane_for_each_foreground_c
 def test_the_first_model_of_a_cascade_may_lie_elsewhere(their_cascade: Any, tmp_path: Path) -> None:
     first = their_cascade.folder.with_name("nnUNetTrainer__nnUNetPlans__3d_lowres")
     first.rename(tmp_path / "elsewhere")
-    with pytest.raises(CheckpointError, match="3d_lowres is not beside it .* with --previous-stage"):
+    with pytest.raises(CheckpointError, match=r"3d_lowres is not beside it .* with --previous-stage"):
         take_over(their_cascade.folder, tmp_path / "ours")
     assert (
         main([str(their_cascade.folder), "-o", str(tmp_path / "ours"), "--previous-stage", str(tmp_path / "elsewhere")])

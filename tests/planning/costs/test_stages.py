@@ -13,6 +13,7 @@ from planning.costs.prediction import (
     PredictionWork,
     most_bytes_of_scores,
     prediction_estimate,
+    weight_bytes,
 )
 from planning.costs.preparation import preparation_estimate
 from planning.costs.short import export_estimate, networks_estimate, planning_estimate, pruning_estimate
@@ -117,6 +118,25 @@ def test_prediction_takes_patches_times_networks_times_one_forward_pass(make_con
     estimate = prediction_estimate(prediction_work(configuration, networks=3), machine)
     forward_s = network_seconds(configuration, 1, 2, machine.cpu).forward_s
     assert {part.name: part.wall_s for part in estimate.parts}["network"] == pytest.approx(8 * 3 * forward_s)
+
+
+def test_a_cascade_takes_the_patches_and_weights_of_both_networks(make_configuration, make_machine):
+    machine = make_machine()
+    low = prediction_work(make_configuration(name="3d_lowres"), networks=5)
+    second = prediction_work(make_configuration(name="3d_cascade", previous_stage="3d_lowres", previous_classes=1))
+    both = replace(second, previous=low)
+    parts = {part.name: part.wall_s for part in prediction_estimate(both, machine).parts}
+    forward_s = network_seconds(low.configuration, 1, 2, machine.cpu).forward_s
+    assert parts["network (3d_lowres)"] == pytest.approx(8 * 5 * forward_s)
+    alone = {part.name: part.wall_s for part in prediction_estimate(second, machine).parts}
+    assert parts["network"] == alone["network"] > 8 * forward_s, "it sees a plane more"
+    assert parts["read and inflate"] == alone["read and inflate"]
+    assert parts["normalise and resample"] == 2 * alone["normalise and resample"]
+    extra = prediction_estimate(both, machine).ram_bytes - prediction_estimate(second, machine).ram_bytes
+    prepared, class_maps = 4 * 1000, 1000 + 1000
+    assert extra == pytest.approx(2.6 * weight_bytes(low) + prepared + class_maps, abs=1)
+    assert dict(prediction_estimate(both, machine).settings)["patches"] == "16"
+    assert both.of_one_fold().previous.networks == 1
 
 
 def test_more_classes_more_networks_and_more_cases_never_cost_less(make_configuration, make_machine):
