@@ -66,6 +66,21 @@ def test_batches_come_in_order_and_do_not_depend_on_who_makes_them(source, where
     assert not torch.equal(alone[0], alone[1])
 
 
+@pytest.mark.parametrize("name", ["budget", "nnunet", "unet_school", "none"])
+@pytest.mark.parametrize("where", ["device", "workers"])
+def test_parts_of_a_batch_are_what_they_are_among_all(source, where, name):
+    source = replace(source, augmentation=augmentation_named(name) if name != "none" else None, batch_size=5)
+
+    def batches(rows: tuple[int, int] | None) -> list:
+        part = {"training": replace(source, rows=rows)}
+        return list(device_batches(part, requests(4), 0, CPU, where, silent))
+
+    parts = zip(*(batches(rows) for rows in ((0, 2), (2, 3), (3, 5))), strict=True)
+    for whole, (first, second, third) in zip(batches(None), parts, strict=True):
+        torch.testing.assert_close(torch.cat([first.image, second.image, third.image]), whole.image, rtol=0, atol=0)
+        torch.testing.assert_close(torch.cat([first.label, second.label, third.label]), whole.label, rtol=0, atol=0)
+
+
 def test_more_readers_give_the_same_batches(source):
     one, three = (list(read_in_order({"training": source}, requests(7), readers)) for readers in (1, 3))
     assert all(np.array_equal(a.image, b.image) for a, b in zip(one, three, strict=True))
