@@ -22,6 +22,7 @@ from msseg.postprocessing.rules import LARGEST_TOGETHER, Rule, write_rules
 from msseg.previous_model import PreviousModel
 from planning.grids import Node
 from planning.plan import Configuration, Plan
+from planning.regions import Region
 
 TASK = "Task05_Boxes"
 CASES = ("box_0", "box_1", "box_2")
@@ -185,6 +186,15 @@ def test_scores_are_means_over_the_cases_that_have_the_class() -> None:
     assert score.iou == {"one": pytest.approx(2 / 3), "two": None}
     assert (score.mean_dice, score.mean_iou) == (0.75, pytest.approx(2 / 3))
     assert (score.seconds_per_case, score.cases, score.mended_dice) == (2.0, 2, None)
+
+
+def test_regions_are_scored_as_unions_of_their_classes() -> None:
+    regions = (Region("whole", (1, 2), 1), Region("core", (2,), 2))
+    meter = LevelMeter(1, ("whole", "core"), regions=regions)
+    meter.add(np.array([[[1, 2, 2, 0]]]), np.array([[[2, 2, 1, 1]]]), seconds=1.0)
+    score = meter.score()
+    assert score.dice == {"whole": pytest.approx(6 / 7), "core": 0.5}
+    assert score.mean_dice == pytest.approx((6 / 7 + 0.5) / 2)
 
 
 @pytest.fixture
