@@ -18,7 +18,6 @@ _MAX_VALUES_NAMED = 8
 _MOST_OF_INT8 = 127
 
 IGNORED = -1  # the class index of what nobody annotated
-ANNOTATED = 0  # among the locations of classes, the key of voxels of any class, where not all are annotated
 
 
 class UndeclaredValuesError(DatasetError):

@@ -21,6 +21,7 @@ from msseg.errors import DatasetError
 from msseg.files import atomic_path
 
 ENDING = ".safetensors"
+ANNOTATED = 0  # among the locations: of voxels of any class, where some voxels are not annotated
 FORMAT_VERSION = 1
 _FORMAT = f"msseg case {FORMAT_VERSION}"
 _LENGTH = struct.Struct("<Q")
@@ -33,7 +34,8 @@ _DTYPES = {code: np.dtype(name).newbyteorder("<") for name, code in _CODES.items
 class StoredCase:
     """A case in the store; its arrays are views of the file, read as they are touched, and read-only.
 
-    `image` is (c, z, y, x) float32, `label` (z, y, x) or None, `locations` per class voxel indices (n, d) int32.
+    `image` is (c, z, y, x) float32, `label` (z, y, x) or None, `locations` per class voxel indices (n, d) int32, and
+    under `ANNOTATED` of any class where some voxels are ignored.
     """
 
     name: str

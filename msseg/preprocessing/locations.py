@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from msseg.data.labels import ANNOTATED
+from msseg.data.store import ANNOTATED
 
 _SEED = 1234
 _MOST_VOXELS = 10_000

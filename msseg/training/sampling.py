@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from msseg.data.labels import ANNOTATED
+from msseg.data.store import ANNOTATED
 
 PADDING_IMAGE = 0.0
 PADDING_LABEL = -1

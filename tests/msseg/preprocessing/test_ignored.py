@@ -11,8 +11,8 @@ import pytest
 
 from msseg.data.checks import check_case
 from msseg.data.dataset import read_dataset
-from msseg.data.labels import ANNOTATED, LabelMap
-from msseg.data.store import open_case
+from msseg.data.labels import LabelMap
+from msseg.data.store import ANNOTATED, open_case
 from msseg.errors import DatasetError
 from msseg.preprocessing import locations
 from msseg.preprocessing.case import preprocess_case

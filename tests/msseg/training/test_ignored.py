@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from msseg.data.labels import ANNOTATED
-from msseg.data.store import write_case
+from msseg.data.store import ANNOTATED, write_case
 from msseg.preprocessing.locations import sample_locations
 from msseg.training.augmentation import AUGMENTATIONS, augmentation_named
 from msseg.training.batches import BatchSource, make_batch, read_batch
