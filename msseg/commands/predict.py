@@ -115,6 +115,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
     from msseg.pipeline.explain_prediction import Views, explain_prediction
+    from planning.costs.prediction import Kept
 
     preset = SPEEDS[arguments.speed]
     views = Views(
@@ -122,8 +123,8 @@ def _cost(arguments: argparse.Namespace, machine: Machine) -> Estimate:
         step=preset.step if arguments.step is None else arguments.step,
         noise_repeats=arguments.noise_repeats,
     )
-    keeps = arguments.instances or arguments.save_probabilities is not None
-    asked: tuple[Any, ...] = (views, arguments.device, arguments.workers, arguments.max_ram, keeps)
+    kept = Kept(arguments.save_probabilities is not None, arguments.instances)
+    asked: tuple[Any, ...] = (views, arguments.device, arguments.workers, arguments.max_ram, kept)
     if arguments.inference is not None:
         from msseg.pipeline.explain_folds import explain_inference
 

@@ -12,6 +12,7 @@ from msseg.instances.decision import Decision
 # it a little likelier between objects: so far below the rest, that little parts more of them. An even choice of rim and
 # core is a seed at the usual threshold, one of border and core is not.
 HEIGHTS = (0.0, -1.0, 0.25, 1.0)
+_PIECE = 1 << 22
 
 
 def instances_from(probabilities_kzyx: np.ndarray, decision: Decision) -> np.ndarray:
@@ -25,11 +26,12 @@ def instances_from(probabilities_kzyx: np.ndarray, decision: Decision) -> np.nda
     too. Objects of fewer than `decision.smallest_px` pixels are dropped. Corners connect; distances take pixels for
     isotropic. The same input gives the same objects.
     """
-    foreground = 1 - probabilities_kzyx[0] > decision.foreground
-    regions = _components(foreground)
+    regions = _components(1 - probabilities_kzyx[0] > decision.foreground)
     has_levels = len(probabilities_kzyx) == len(LEVELS)
     height = _expected_height(probabilities_kzyx) if has_levels else _relative_depth(regions)
-    return large_enough(_grown(regions, height, decision.seed), decision.smallest_px)
+    objects = _grown(regions, height, decision.seed)
+    del regions, height  # each is as large as the image
+    return large_enough(objects, decision.smallest_px)
 
 
 def _components(mask: np.ndarray) -> np.ndarray:
@@ -92,7 +94,16 @@ def _watershed(height: np.ndarray, seeds: np.ndarray, mask: np.ndarray) -> np.nd
 
 def large_enough(objects: np.ndarray, smallest_px: int) -> np.ndarray:
     """The objects of at least `smallest_px` pixels, numbered anew from 1 without gaps, int32."""
-    sizes = np.bincount(objects.ravel())
+    sizes = _sizes(objects)
     kept = sizes >= max(smallest_px, 1)
     kept[0] = False
     return np.where(kept, np.cumsum(kept), 0).astype(np.int32)[objects]
+
+
+def _sizes(objects: np.ndarray) -> np.ndarray:
+    """Pixels of each number; counted in pieces, as `bincount` makes 64-bit copies of what it counts."""
+    flat, numbers = objects.reshape(-1), int(objects.max(initial=0)) + 1
+    sizes = np.zeros(numbers, np.int64)
+    for start in range(0, flat.size, _PIECE):
+        sizes += np.bincount(flat[start : start + _PIECE], minlength=numbers)
+    return sizes

@@ -19,7 +19,7 @@ from msseg.pipeline.out_of_fold_scores import scored_path
 from planning.costs.estimate import Estimate, Part, estimate_of, in_sequence
 from planning.costs.evaluation import PairSize, measuring_parts
 from planning.costs.machine import Machine
-from planning.costs.prediction import PredictionWork, prediction_estimate
+from planning.costs.prediction import Kept, PredictionWork, prediction_estimate
 from planning.costs.workers import PoolMemory, command_memory
 from planning.plan import Plan
 
@@ -114,7 +114,9 @@ def _missing_work(
         ]
         if missing:
             header = read_model_header(model.folder, [next(iter(folds.validation))])
-            work[model.name] = prediction_work(header, missing, Views(), device, 1, True).of_one_fold()
+            work[model.name] = prediction_work(
+                header, missing, Views(), device, 1, Kept(probabilities=True)
+            ).of_one_fold()
     return work
 
 

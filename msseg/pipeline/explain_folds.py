@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from msseg.data.dataset import read_dataset
@@ -17,6 +18,7 @@ from msseg.pipeline.planning import load_plan
 from msseg.pipeline.splits import splits_of
 from planning.costs.estimate import Estimate, in_sequence
 from planning.costs.machine import Machine
+from planning.costs.prediction import Kept
 
 PathLike = str | os.PathLike[str]
 
@@ -47,16 +49,17 @@ def explain_inference(
     device: str = "auto",
     workers: int | None = None,
     max_ram: int | None = None,
-    keeps_probabilities: bool = False,
+    kept: Kept = Kept(),  # noqa: B008 (frozen)
 ) -> Estimate:
     """The prediction of every member, one after another; several keep their probabilities."""
     members = read_inference(Path(inference)).members
-    keeps = keeps_probabilities or len(members) > 1
+    if len(members) > 1:
+        kept = replace(kept, probabilities=True)
     each = [
         (
             one.model.name,
             explain_prediction(
-                input_folder, machine, one.model, None, None, one.folds, views, device, workers, max_ram, keeps
+                input_folder, machine, one.model, None, None, one.folds, views, device, workers, max_ram, kept
             ),
         )
         for one in members

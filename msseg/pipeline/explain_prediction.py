@@ -22,6 +22,7 @@ from planning.costs.cases import CaseSize
 from planning.costs.estimate import Estimate
 from planning.costs.machine import Machine
 from planning.costs.prediction import (
+    Kept,
     PredictedCase,
     PredictionWork,
     most_bytes_of_scores,
@@ -54,7 +55,7 @@ def explain_prediction(
     device: str = "auto",
     workers: int | None = None,
     max_ram: int | None = None,
-    keeps_probabilities: bool = False,
+    kept: Kept = Kept(),  # noqa: B008 (frozen)
 ) -> Estimate:
     """The prediction for every image of a folder.
 
@@ -62,7 +63,7 @@ def explain_prediction(
     the least does not fit `max_ram` bytes.
     """
     folder = Path(model) if model is not None else find_model(project_root(root), task)
-    work = folder_work(input_folder, machine, folder, folds, views or Views(), device, workers, keeps_probabilities)
+    work = folder_work(input_folder, machine, folder, folds, views or Views(), device, workers, kept)
     if max_ram is not None:
         scores_bytes(work, machine, max_ram)
     return prediction_estimate(work, machine)
@@ -76,12 +77,12 @@ def folder_work(
     views: Views,
     device: str,
     workers: int | None,
-    keeps_probabilities: bool = False,
+    kept: Kept = Kept(),  # noqa: B008 (frozen)
 ) -> PredictionWork:
     """What the model of a folder has to do on a folder of images."""
     header = read_model_header(model, folds)
     cases, _ = find_images(Path(input_folder), len(header.plan.channels))
-    return prediction_work(header, cases, views, used_device(device, machine), workers or 1, keeps_probabilities)
+    return prediction_work(header, cases, views, used_device(device, machine), workers or 1, kept)
 
 
 def scores_bytes(work: PredictionWork, machine: Machine, max_ram: int) -> int:
@@ -103,11 +104,11 @@ def prediction_work(
     views: Views,
     device: str,
     workers: int = 1,
-    keeps_probabilities: bool = False,
+    kept: Kept = Kept(),  # noqa: B008 (frozen)
 ) -> PredictionWork:
     """What a model has to do on cases, by their headers; in a cascade, what the model before it has to do too."""
     networks = len(header.folds)
-    work = work_of(header.plan, header.configuration, networks, cases, views, device, workers, keeps_probabilities)
+    work = work_of(header.plan, header.configuration, networks, cases, views, device, workers, kept)
     if header.previous is None:
         return work
     before = read_model_header(header.previous.folder(header.folder), header.previous.folds)
@@ -122,21 +123,20 @@ def work_of(
     views: Views,
     device: str,
     workers: int = 1,
-    keeps_probabilities: bool = False,
+    kept: Kept = Kept(),  # noqa: B008 (frozen)
 ) -> PredictionWork:
     """What networks of a configuration have to do on cases, by their headers."""
     shape = planned_shape(configuration, plan.axis_order, plan.has_spacing)
     classes = plan.outputs
     seen_at_once = patches_at_once(device, math.prod(configuration.patch_size), default_workers())
     sizes = [case_size(case, len(plan.channels), shape, _nothing) for case in cases]
-    kept_values = classes if keeps_probabilities else 0
     predicted = partial(_predicted, configuration=configuration, classes=classes, views=views, batch=seen_at_once)
     return PredictionWork(
         configuration=configuration,
         in_channels=len(plan.channels),
         num_classes=classes,
         networks=networks,
-        cases=tuple(predicted(size, kept_values=kept_values) for size in sizes),
+        cases=tuple(predicted(size, kept=kept) for size in sizes),
         device=device,
         seen_at_once=seen_at_once,
         workers=workers,
@@ -154,13 +154,13 @@ def _nothing(*_sizes: object) -> int:
 
 
 def _predicted(
-    size: CaseSize, configuration: Configuration, classes: int, views: Views, batch: int, kept_values: int
+    size: CaseSize, configuration: Configuration, classes: int, views: Views, batch: int, kept: Kept
 ) -> PredictedCase:
-    """The case; of each of its voxels `kept_values` numbers are kept."""
+    """The case, of which so much is kept beside its scores."""
     patch = (1,) * (3 - configuration.dimensions) + configuration.patch_size
     padded = [max(length, edge) for length, edge in zip(size.new_shape, patch, strict=True)]
     tiles = math.prod(len(tile_starts(*each, views.step)) for each in zip(padded, patch, strict=True))
-    kept_bytes = kept_values * math.prod(size.shape) * SINGLE_BYTES
+    kept_bytes = kept.bytes_of(classes, math.prod(size.shape))
     work_bytes = case_bytes(classes, padded, patch, size.shape, batch, SINGLE_BYTES, kept_bytes)
     return PredictedCase(size, tiles * views.count(configuration), work_bytes)
 

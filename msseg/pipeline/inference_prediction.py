@@ -131,9 +131,9 @@ def _bounded(
     outputs: OutputWish,
 ) -> PredictionOptions:
     """The options with what `max_ram` leaves to the scores of one case, whichever member predicts it."""
-    keeps = outputs.keeps_probabilities or len(found.members) > 1
+    kept = replace(outputs.kept, probabilities=True) if len(found.members) > 1 else outputs.kept
     limits = [
-        bounded(options, one.model, input_folder, one.folds, device, workers, max_ram, keeps).max_bytes
+        bounded(options, one.model, input_folder, one.folds, device, workers, max_ram, kept).max_bytes
         for one in found.members
     ]
     return replace(options, max_bytes=min((limit for limit in limits if limit is not None), default=None))

@@ -24,6 +24,7 @@ from msseg.inference.speeds import options_for, speed_of
 from msseg.instances.decision import Decision
 from msseg.interrupts import StopRequest
 from msseg.postprocessing.rules import Rule, read_rules
+from planning.costs.prediction import Kept
 from planning.plan import Plan
 
 # What the segmentations beside it were predicted with.
@@ -51,9 +52,9 @@ class OutputWish:
     rules_file: PathLike | None = None
 
     @property
-    def keeps_probabilities(self) -> bool:
-        """Whether the probabilities of all classes are held for a case."""
-        return self.instances or self.probability_bits is not None
+    def kept(self) -> Kept:
+        """What is held of a case until its files are written."""
+        return Kept(self.probability_bits is not None, self.instances)
 
     def beside(self, folder: Path) -> list[Output]:
         """What is written beside the label maps."""
@@ -114,8 +115,8 @@ def predict(
     options = options_for(speed, options or PredictionOptions()) if speed is not None else options
     folder = model_folder(model, task, root)
     if max_ram is not None:
-        used, kept = options or PredictionOptions(), outputs.keeps_probabilities
-        options = bounded(used, folder, input_folder, folds, device, workers, max_ram, kept)
+        used = options or PredictionOptions()
+        options = bounded(used, folder, input_folder, folds, device, workers, max_ram, outputs.kept)
     here = device if executor is None else "cpu"
     predictor = load_predictor(folder, None, None, folds, options, postprocess, here, outputs.decide)
     predictor = outputs.applied_to(predictor)
@@ -169,7 +170,7 @@ def bounded(
     device: str,
     workers: int | None,
     max_ram: int,
-    keeps_probabilities: bool,
+    kept: Kept,
 ) -> PredictionOptions:
     """The options with what `max_ram` leaves to the scores of one case."""
     from msseg.machine import measured_machine
@@ -177,7 +178,7 @@ def bounded(
 
     machine = measured_machine()
     views = Views(options.mirror, options.step, options.noise_repeats)
-    work = folder_work(input_folder, machine, model, folds, views, device, workers, keeps_probabilities)
+    work = folder_work(input_folder, machine, model, folds, views, device, workers, kept)
     return replace(options, max_bytes=scores_bytes(work, machine, max_ram))
 
 
