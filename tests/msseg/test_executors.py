@@ -247,8 +247,8 @@ def a_worker_killed_once(cluster, has_begun):
     assert killed.is_set()
 
 
-def _any_below(folder):
-    return any(folder.rglob("*.safetensors"))
+def _any_below(folder, pattern="*.safetensors"):
+    return any(folder.rglob(pattern))
 
 
 def written(folder, *endings):
@@ -288,3 +288,25 @@ def test_converting_and_preparing_go_on_where_a_worker_is_killed_on_the_way(clus
             assert plan_and_preprocess.main(prepares) == 0
         sets[place] = written(data, ".gz", ".json"), written(root, ".safetensors")
     assert len(sets["here"][0]) == 21 and sets["here"][1] and sets["there"] == sets["here"]
+
+
+def test_predicting_goes_on_where_a_worker_is_killed_on_the_way(
+    cluster, volumes, tmp_path, make_plan, make_configuration
+):
+    import torch
+
+    from msseg.checkpoint import Checkpoint, save_checkpoint
+    from msseg.commands import predict
+    from msseg.networks.build import build_network
+
+    configuration = make_configuration()
+    network = build_network(configuration, 1, 2, torch.Generator().manual_seed(0))
+    checkpoint = Checkpoint(network.state_dict(), make_plan(configuration), configuration.name)
+    save_checkpoint(tmp_path / "model/fold_0/checkpoint_final.safetensors", checkpoint)
+    common = ["-i", str(volumes / "images"), "-m", str(tmp_path / "model"), "--mode", "fast", "--no-mirroring", "-q"]
+    assert predict.main([*common, "-o", str(tmp_path / "here"), "--workers", "1"]) == 0
+    begun = partial(_any_below, tmp_path / "there", "*.nii.gz")
+    with a_worker_killed_once(cluster, begun):
+        assert predict.main([*common, "-o", str(tmp_path / "there"), "--executor", cluster]) == 0
+    here = written(tmp_path / "here", ".gz")
+    assert len(here) == 10 and written(tmp_path / "there", ".gz") == here
