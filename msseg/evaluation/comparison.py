@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,10 +13,19 @@ from msseg.evaluation.bootstrap import DRAWS, SEED, Interval, Sample, drawn_unit
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model, or an ensemble of `members`, on cases that are the same, in one order, for all candidates."""
+    """A model, or an ensemble of `members`, on cases that are the same, in one order, for all candidates.
+
+    `before` counts the models that predict first, for members that are cascades.
+    """
 
     members: tuple[str, ...]
     sample: Sample
+    before: int = 0
+
+    @property
+    def models(self) -> int:
+        """The models that it takes to predict with it."""
+        return len(self.members) + self.before
 
     @property
     def name(self) -> str:
@@ -25,12 +34,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Row:
-    """A candidate's figure, and its difference to the best candidate's, each with its interval."""
+    """A candidate's figure, and its difference to the best candidate's, each with its interval; `models` it takes."""
 
     name: str
     members: tuple[str, ...]
     figure: Interval
     to_best: Interval
+    models: int
 
 
 @dataclass(frozen=True)
@@ -52,25 +62,25 @@ def compare(candidates: Sequence[Candidate], groups: Sequence[str], draws: int =
     figures = [one.sample.figure() for one in ranked]
     drawn = [one.sample.drawn(counts) for one in ranked]
     return [
-        Row(one.name, one.members, interval(figure, its), interval(figure - figures[0], its - drawn[0]))
+        Row(one.name, one.members, interval(figure, its), interval(figure - figures[0], its - drawn[0]), one.models)
         for one, figure, its in zip(ranked, figures, drawn, strict=True)
     ]
 
 
 def _rank(candidate: Candidate) -> tuple[float, int, str]:
     figure = candidate.sample.figure()
-    return (math.inf if math.isnan(figure) else -figure, len(candidate.members), candidate.name)
+    return (math.inf if math.isnan(figure) else -figure, candidate.models, candidate.name)
 
 
 def choose_simplest(rows: Sequence[Row]) -> Choice:
-    """The best of the candidates with the fewest members that cannot be told from the best of all.
+    """The best of the candidates of the fewest models that cannot be told from the best of all.
 
-    It cannot be told where the interval of the paired difference holds 0. Of equally many members the highest figure is
-    taken: a difference within its interval is no ground for taking the lower one.
+    It cannot be told where the interval of the paired difference holds 0. A cascade takes two models. Of equally many
+    the highest figure is taken: a difference within its interval is no ground for taking the lower one.
     """
     best = rows[0]
     equal = [row for row in rows if row is best or _may_equal(row)]
-    chosen = min(equal, key=lambda row: (len(row.members), rows.index(row)))
+    chosen = min(equal, key=lambda row: (row.models, rows.index(row)))
     return Choice(chosen.name, best.name, _simplest_reason(chosen, best, rows))
 
 
@@ -105,7 +115,7 @@ def nested_figure(
         return math.nan
     for fold in sorted(set(folds)):
         held_out = fold_of == fold
-        others = [Candidate(one.members, one.sample.of(~held_out)) for one in candidates]
+        others = [replace(one, sample=one.sample.of(~held_out)) for one in candidates]
         kept = [group for group, out in zip(groups, held_out, strict=True) if not out]
         nested = nested.with_cases_of(by_name[choose(compare(others, kept, draws)).name], held_out)
     return nested.figure()
@@ -113,16 +123,16 @@ def nested_figure(
 
 def _simplest_reason(chosen: Row, best: Row, rows: Sequence[Row]) -> str:
     if chosen is best:
-        simpler = [row for row in rows if len(row.members) < len(best.members)]
+        simpler = [row for row in rows if row.models < best.models]
         if not simpler:
             return f"{best.name} has the highest figure, {best.figure.value:.4f}{_next_best(rows)}."
         return (
-            f"{best.name} has the highest figure, {best.figure.value:.4f}; the best of fewer members, "
+            f"{best.name} has the highest figure, {best.figure.value:.4f}; the best of fewer models, "
             f"{simpler[0].name}, lies {_difference(simpler[0].to_best)} off, an interval without 0."
         )
-    members = f"{len(chosen.members)} member{'s' if len(chosen.members) > 1 else ''} instead of {len(best.members)}"
+    models = f"{chosen.models} model{'s' if chosen.models > 1 else ''} instead of {best.models}"
     return (
-        f"{best.name} has the highest figure, {best.figure.value:.4f}, but {chosen.name} with {members} lies "
+        f"{best.name} has the highest figure, {best.figure.value:.4f}, but {chosen.name} with {models} lies "
         f"{_difference(chosen.to_best)} off, an interval that holds 0."
     )
 

@@ -39,12 +39,16 @@ class Folds:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """A model folder of a task. `lacking` says by fold what is wrong with it, and `command` what makes it good."""
+    """A model folder of a task. `lacking` says by fold what is wrong with it, and `commands` what makes it good.
+
+    Another model predicts before one that `is_cascade`.
+    """
 
     folder: Path
     plan: Plan
     lacking: Mapping[str, str]
     commands: tuple[str, ...]
+    is_cascade: bool = False
 
     @property
     def name(self) -> str:
@@ -117,7 +121,7 @@ def cross_validation(task: Task, folds: Folds, folder: Path) -> CrossValidation 
     if previous_dir is not None and not lacking:
         configuration = plan.configurations[known[0]["configuration_name"]]
         lacking, commands = _lack_before(task, folds, previous_dir, str(configuration.previous_stage))
-    return CrossValidation(folder, plan, lacking, commands)
+    return CrossValidation(folder, plan, lacking, commands, is_cascade=before is not None)
 
 
 def _lack_before(task: Task, folds: Folds, folder: Path, configuration: str) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -149,7 +149,12 @@ def find_best(
 
 def _chosen(report: FindBestReport, folds: Folds, groups: Sequence[str], options: FindBestOptions) -> FindBestReport:
     candidates = [
-        Candidate(tuple(member.name for member in one.members), one.sample) for one in (report.scored or {}).values()
+        Candidate(
+            tuple(member.name for member in one.members),
+            one.sample,
+            before=sum(member.is_cascade for member in one.members),
+        )
+        for one in (report.scored or {}).values()
     ]
     rows, choose = compare(candidates, groups, options.draws), CHOICES[options.prefer]
     fold_of = [folds.fold_of(name) for name in folds.cases]

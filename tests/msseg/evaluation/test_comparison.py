@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,7 +42,15 @@ def test_a_single_model_is_taken_where_the_ensembles_gain_may_be_chance():
     assert choose_highest(rows).name == "a + b"
     choice = choose_simplest(rows)
     assert (choice.name, choice.best) == ("a", "a + b")
-    assert "1 member instead of 2 lies -0.0010" in choice.reason and "holds 0" in choice.reason
+    assert "1 model instead of 2 lies -0.0010" in choice.reason and "holds 0" in choice.reason
+
+
+def test_a_cascade_counts_as_the_two_models_that_it_takes():
+    cascade = replace(candidate(BASE + NOISE - NOISE.mean() + 0.001, "cascade"), before=1)
+    rows = compare([candidate(BASE, "a"), cascade], cases(20))
+    choice = choose_simplest(rows)
+    assert (choice.name, choice.best) == ("a", "cascade")
+    assert "with 1 model instead of 2" in choice.reason
 
 
 def test_of_equally_many_members_the_higher_figure_is_taken():
