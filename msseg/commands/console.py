@@ -139,7 +139,8 @@ def add_planning(parser: argparse.ArgumentParser) -> None:
     )
     add_network(parser)
     parser.add_argument("--grow", choices=("patch", "batch"), help="what more memory buys (default: patch)")
-    parser.add_argument("--configuration", metavar="NAME", help="3d, 2d or 2.5d (default: the planner's choice)")
+    known = "3d, 2d, 2.5d, and 3d_lowres and 3d_cascade where a patch sees too little"
+    parser.add_argument("--configuration", metavar="NAME", help=f"{known} (default: the planner's choice)")
 
 
 def add_network(parser: argparse.ArgumentParser, default: str = "the planner's choice") -> None:

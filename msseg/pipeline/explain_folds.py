@@ -36,7 +36,11 @@ def explain_all_folds(
     wish, place = wish or TrainingWish(), find_task(os.fspath(task), project_root(root))
     names = _fold_names(place, wish)
     each = [
-        (f"fold {name}", explain_training(task, name, machine, wish, root, device, workers, max_ram)) for name in names
+        (
+            f"fold {name}",
+            explain_training(task, name, machine, wish, root, device, workers, max_ram, begun=name != names[0]),
+        )
+        for name in names
     ]
     return in_sequence(each)
 

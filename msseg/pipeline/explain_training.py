@@ -12,7 +12,7 @@ from msseg.data.cases import Case
 from msseg.data.dataset import read_dataset
 from msseg.data.found_layouts import is_data_set
 from msseg.data.store import stored_names
-from msseg.errors import DatasetError, PlanError
+from msseg.errors import CheckpointError, DatasetError, PlanError
 from msseg.files import read_json
 from msseg.folders import Task, find_task, project_root
 from msseg.inference.speeds import SPEEDS
@@ -21,9 +21,10 @@ from msseg.pipeline.explain import too_little_memory
 from msseg.pipeline.explain_evaluation import pair_size
 from msseg.pipeline.explain_prediction import Views, used_device, work_of
 from msseg.pipeline.planning import load_plan
+from msseg.pipeline.previous_stage import first_stage
 from msseg.pipeline.splits import split_of, splits_of
 from msseg.training.recipes import Recipe, configured_in, default_recipe, recipe_named, scaled_features, training_patch
-from planning.costs.estimate import Estimate
+from planning.costs.estimate import Estimate, Part
 from planning.costs.fold_end import FoldEnd
 from planning.costs.machine import Machine
 from planning.costs.prediction import RESERVED_BYTES, STARTING, PredictionWork, prediction_estimate
@@ -63,8 +64,9 @@ def explain_training(
     device: str = "auto",
     workers: int | None = None,
     max_ram: int | None = None,
+    begun: bool = False,
 ) -> Estimate:
-    """The prediction for one fold, begun anew.
+    """The prediction for one fold, begun anew; where a cascade is `begun`, another fold has made what it learns from.
 
     Raises DatasetError where the task is not planned, ResourceError where even a training that makes its batches
     itself does not fit `max_ram` bytes.
@@ -74,7 +76,36 @@ def explain_training(
     work = training_work(place, fold, machine, wish, device, workers)
     if max_ram is not None:
         work = replace(work, batch_workers=affordable_batch_workers(work, machine, max_ram))
-    return training_estimate(work, machine)
+    estimate = training_estimate(work, machine)
+    return estimate if begun else _with_first_stage(estimate, work, place, wish, machine)
+
+
+def _with_first_stage(
+    estimate: Estimate, work: TrainingWork, place: Task, wish: TrainingWish, machine: Machine
+) -> Estimate:
+    """With the predictions that the second network of a cascade learns from, as far as they are missing."""
+    if work.configuration.previous_stage is None:
+        return estimate
+    plan, assumptions = _plan(place, wish), estimate.assumptions
+    first = plan.configurations[work.configuration.previous_stage]
+    try:
+        missing = first_stage(place, plan, work.configuration, wish.previous_stage).missing()
+        names = [name for cases in missing.values() for name in cases]
+    except (CheckpointError, DatasetError):
+        names = [case.name for case in read_dataset(place.raw, place.preprocessed).training]
+        assumptions = (*assumptions, f"the folds of {first.name} are trained by then, see msseg_train")
+    images = [replace(case, label_path=None) for case in _cases(place, names)]
+    if not images:
+        return estimate
+    before = prediction_estimate(work_of(plan, first, 1, images, Views(), work.device), machine)
+    return replace(
+        estimate,
+        wall_s=estimate.wall_s + before.wall_s,
+        ram_bytes=max(estimate.ram_bytes, before.ram_bytes),
+        vram_bytes=max(estimate.vram_bytes, before.vram_bytes),
+        parts=(Part(f"predict with {first.name}", before.wall_s), *estimate.parts),
+        assumptions=assumptions,
+    )
 
 
 def affordable_batch_workers(work: TrainingWork, machine: Machine, max_ram: int) -> int:
@@ -192,7 +223,7 @@ def _with_validation(
         return work
     images = [replace(case, label_path=None) for case in cases]
     if work.epochs is not None and wish.budget_s is None:
-        few = _predicting(work, plan, images[:_WHOLE_VOLUMES], Views(mirror=False))
+        few = work_of(plan, work.configuration, 1, images[:_WHOLE_VOLUMES], Views(mirror=False), work.device)
         often = work.epochs // recipe.whole_volume_every
         work = replace(work, on_the_way_s=often * _predicting_s(few, machine))
     return replace(work, end=_end(work, plan, cases, images, workers, machine))
@@ -223,7 +254,10 @@ def _predicting_s(work: PredictionWork, machine: Machine) -> float:
 
 
 def _predicting(work: TrainingWork, plan: Plan, cases: Sequence[Case], views: Views) -> PredictionWork:
-    return work_of(plan, work.configuration, 1, cases, views, work.device)
+    """What one fold's networks have to do at its end, the first stage's of a cascade included."""
+    own = work_of(plan, work.configuration, 1, cases, views, work.device)
+    first = plan.configurations.get(work.configuration.previous_stage or "")
+    return own if first is None else replace(own, previous=work_of(plan, first, 1, cases, views, work.device))
 
 
 def _cases(place: Task, names: Sequence[str]) -> list[Case]:
