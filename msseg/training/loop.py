@@ -17,7 +17,6 @@ from msseg.checkpoint import FINAL, LATEST
 from msseg.data.store import stored_names
 from msseg.errors import DatasetError, MssegError, ResourceError
 from msseg.interrupts import StopRequest
-from msseg.losses.table import REGION_LOSS
 from msseg.networks.allocation import keep_freed_memory
 from msseg.progress import format_duration, progress
 from msseg.training.augmentation import augmentation_named, varied
@@ -31,7 +30,7 @@ from msseg.training.optimisers import put_back, running_statistics, set_learning
 from msseg.training.overrides import changes
 from msseg.training.prefetch import request_sequence
 from msseg.training.recipes import VARIED, recipe_to_json, training_patch
-from msseg.training.run import Run, prepare_forward, save_final, save_latest, start_run
+from msseg.training.run import Run, loss_name, prepare_forward, save_final, save_latest, start_run
 from msseg.training.schedules import SCHEDULES, Plateau, has_settled
 from msseg.training.step_plan import image_laid_out
 from planning.label_pairs import sides_of
@@ -351,14 +350,13 @@ def _result(run: Run, already_complete: bool) -> TrainingResult:
 
 
 def _announce(run: Run) -> None:
-    job, step = run.job, run.state.step
+    job, step, loss = run.job, run.state.step, loss_name(run.job.recipe, run.job.plan)
     if step:
         run.report(f"going on at step {step} (epoch {step // run.steps_per_epoch})")
         if run.state.finished == "early stop":
             run.state.plateau = Plateau(scale=run.state.plateau.scale)
-    if job.plan.regions:
-        names, instead = ", ".join(run.measured), f"in place of the recipe's {job.recipe.loss}"
-        run.report(f"regions {names}: the loss is {REGION_LOSS}, cross entropy and Dice of each, {instead}")
+    if loss != job.recipe.loss:
+        run.report(f"regions {', '.join(run.measured)}: the loss is {loss}, in place of the recipe's {job.recipe.loss}")
     run.state.finished = ""
     run.state.budget_s = job.budget_s
     run.write(
@@ -372,7 +370,7 @@ def _announce(run: Run) -> None:
         patch_size=list(training_patch(run.configuration, job.recipe)),
         batch_size=run.configuration.batch_size,
         labels=[next(iter(job.plan.labels)), *run.measured],
-        loss=REGION_LOSS if job.plan.regions else job.recipe.loss,
+        loss=loss,
         seed=job.seed,
         device=str(job.device),
         precision=str(run.dtype or torch.float32),

@@ -258,12 +258,15 @@ def _fresh_run(
     )
 
 
-def _loss(recipe: Recipe, configuration: Configuration, plan: Plan) -> SupervisedLoss:
-    """The recipe's loss at every head of the configuration, and what guidance and rendering learn by.
+def loss_name(recipe: Recipe, plan: Plan) -> str:
+    """The name of the loss: the recipe's, but that of regions, which do not exclude each other, where there are any."""
+    return REGION_LOSS if plan.regions else recipe.loss
 
-    Regions, which overlap, have a loss of their own in place of one of classes that exclude each other.
-    """
-    name, options = (REGION_LOSS, {}) if plan.regions else (recipe.loss, dict(recipe.loss_options))
+
+def _loss(recipe: Recipe, configuration: Configuration, plan: Plan) -> SupervisedLoss:
+    """The loss at every head of the configuration, and what guidance and rendering learn by."""
+    name = loss_name(recipe, plan)
+    options = dict(recipe.loss_options) if name == recipe.loss else {}
     loss = build_loss(name, plan.class_weights, configuration.batch_dice, options, plan.instances is not None)
     levels = configuration.row.level_targets
     return SupervisedLoss(
