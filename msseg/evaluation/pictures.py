@@ -11,6 +11,7 @@ import numpy as np
 
 from msseg.data.geometry import Geometry
 from msseg.data.image import read_geometry, read_image, read_label
+from msseg.errors import DatasetError
 from msseg.evaluation.case import CaseMetrics, LabelValues, members_of
 from msseg.evaluation.evaluate import Evaluation
 from msseg.evaluation.flat_pictures import (
@@ -87,9 +88,13 @@ def draw_evaluation(
     """The PNG files written to `folder`: `overview.png` of the worst, median and best case, and each of them alone.
 
     The mappings give the files by case name, for an image those of its channels (the first is drawn). No evaluated
-    case: no picture.
+    case: no picture. Raises DatasetError where a case to draw has no image.
     """
     ranked = worst_median_best(evaluation)
+    missing = sorted({*ranked.values()} - {*images})
+    if missing:
+        wanted = "one a case, or one a channel. Name their folder with --images."
+        raise DatasetError(f"pictures: no image of {', '.join(missing)}; expected {wanted}")
     files = {name: (images[name], references[name], predictions[name]) for name in dict.fromkeys(ranked.values())}
     are_flat = all(read_geometry(image_paths[0]).shape[0] == 1 for image_paths, *_ in files.values())
     paths = []

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from msseg.data.cases import find_images
+from msseg.data.cases import case_name, find_images, list_images, split_channel
 from msseg.errors import DatasetError
 from msseg.evaluation.case import CaseMetrics, EvaluationOptions, LabelValues
 from msseg.evaluation.challenge_files import FILE_SCORES, FileScore
@@ -103,15 +103,27 @@ def draw_pictures(
     references: str | os.PathLike[str],
     folder: str | os.PathLike[str],
 ) -> list[Path]:
-    """The PNG files, in `folder`, of the worst, median and best case: the image with both outlines of each label."""
-    cases, _ = find_images(Path(images), 1)
+    """The PNG files, in `folder`, of the worst, median and best case: the image with both outlines of each label.
+
+    Raises DatasetError where one of them has no image.
+    """
     return draw_evaluation(
         evaluation,
-        {case.name: case.image_paths for case in cases},
+        _drawn_images(Path(images)),
         label_files(Path(predictions)),
         label_files(Path(references)),
         Path(folder),
     )
+
+
+def _drawn_images(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """The file to draw by case name; of several channels in a file each, the first."""
+    found = {case.name: case.image_paths for case in find_images(folder, 1)[0]}
+    for path in list_images(folder):
+        name, channel = split_channel(case_name(path))
+        if channel == 0:
+            found.setdefault(name, (path,))
+    return found
 
 
 def _watch(quiet: bool, outcomes: Outcomes, total: int) -> Iterator[tuple[Pair, Outcome[CaseMetrics]]]:
