@@ -40,7 +40,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--challenge", metavar="NAME", help="measure and average as this challenge ranks too: its regions and metrics"
     )
-    parser.add_argument("--labels", type=_labels, metavar="JSON", help="names and values (default: from dataset.json)")
+    parser.add_argument(
+        "--labels",
+        type=_labels,
+        metavar="JSON",
+        help="names and values, `ignore` for what nobody annotated (default: from dataset.json)",
+    )
     parser.add_argument(
         "--tolerance-mm",
         type=values.distance_mm,
