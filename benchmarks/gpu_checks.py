@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from msseg.devices import autocast_dtype
 from msseg.losses.supervision import SupervisedLoss
 from msseg.losses.table import build_loss
 from msseg.networks.build import build_network
+from msseg.training.log import read_log
 from planning.networks import NETWORKS
 from planning.overview import reference_configuration, with_network
 from planning.plan import Configuration
@@ -22,6 +25,9 @@ MEMORY_BYTES = 2_000_000_000
 LARGEST_LOGIT_ERROR = 1e-3
 LEAST_EQUAL_VOXELS = 0.999
 LARGEST_MEMORY_ERROR = 0.1
+LARGEST_LOSS_DIFFERENCE = 0.02
+_SHORT = ["--recipe", "budget", "--epochs", "2", "--set", "steps_per_epoch=10", "--set", "batch_size=2"]
+_SHORT += ["--quiet", "--network-option"]
 
 
 def same_logits(root: Path, device: torch.device) -> str:
@@ -73,6 +79,34 @@ def same_segmentation(root: Path, device: torch.device) -> str:
     return f"{min(equal):.4%} of the voxels equal the CPU's, mean Dice {dice:.2f}"
 
 
+def several_processes(root: Path, device: torch.device) -> str:
+    """Fold 1 by torchrun on two devices, or on the one there is, and by this process alone: the losses of both.
+
+    With instance norm and with batch norm, whose figures are of the whole batch.
+    """
+    count = min(2, torch.cuda.device_count()) if device.type == "cuda" else 2
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    off = []
+    for norm in ("instance", "batch"):
+        asked = [TASK, "1", "--root", str(root), "--device", device.type, "--restart", *_SHORT, f"norm={norm}"]
+        together, alone = (_losses(root, [*start, *asked]) for start in (launcher, [sys.executable]))
+        assert len(together) == len(alone) == 2, f"{len(together)} and {len(alone)} epochs, expected 2"
+        off.append(max(abs(one - other) for one, other in zip(together, alone, strict=True)))
+    assert max(off) < LARGEST_LOSS_DIFFERENCE, f"losses differ by {max(off):.2g}"
+    return f"{count} processes, losses at most {max(off):.1e} off those of one"
+
+
+def _losses(root: Path, command: list[str]) -> list[float]:
+    """The loss of each epoch that msseg_train, started so, logs."""
+    place = command.index(TASK)
+    done = subprocess.run(
+        [*command[:place], "-m", "msseg.commands.train", *command[place:]], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    log = max((root / "models" / TASK).glob("*/fold_1/log.jsonl"), key=lambda path: path.stat().st_mtime)
+    return [entry["loss"] for entry in read_log(log) if entry["event"] == "epoch"]
+
+
 def every_network(_root: Path, device: torch.device) -> str:
     """Each network of the table in 2D and 3D: the CPU's logits, and on CUDA the predicted memory of a training step."""
     worst = 0.0
@@ -121,9 +155,9 @@ def _step_bytes(configuration: Configuration, device: torch.device) -> int:
 
 Check = Callable[[Path, torch.device], str]
 
-# The first three need a data set that was planned and preprocessed.
-CHECKS: tuple[Check, ...] = (same_logits, training_learns, same_segmentation, every_network)
-OF_THE_LINE = CHECKS[:3]
+# The first four need a data set that was planned and preprocessed.
+CHECKS: tuple[Check, ...] = (same_logits, training_learns, same_segmentation, several_processes, every_network)
+OF_THE_LINE = CHECKS[:4]
 
 
 def prepare_line(root: Path) -> None:

@@ -145,8 +145,8 @@ def train(
     options.used_recipe()
     workers = workers or default_workers()
     stop = stop or StopRequest()
-    place = find_task(os.fspath(task), project_root(root))
     with team.lead_first():
+        place = find_task(os.fspath(task), project_root(root))
         plan = plan_for_network(
             place, load_plan(place), options.network, options.configuration, options.network_options
         )
