@@ -5,8 +5,8 @@ synthetic volumes: the network's logits on the device equal the CPU's, a short t
 precision learns and goes on where it stopped, prediction on the device agrees with the CPU's, and two processes on two
 GPUs (one where there is one) train as one does; every network of the school gives the CPU's logits and takes a training
 step within the memory that was predicted. Then speeds: iterations a second at nnU-Net's own plans with augmentation on
-the device and by 2 to 16 workers, the share of waiting, what the step's probe chose, whole volumes a second, and nnU-
-Net's own rate where `--nnunet PYTHON` names an environment of it. No network access is needed, nor that msseg is
+the device and by 2 to 16 workers, the share of waiting, what the step's probe chose, whole volumes a second, and
+nnU-Net's own rate where `--nnunet PYTHON` names an environment of it. No network access is needed, nor that msseg is
 installed. What the minutes of `--minutes` do not hold is left out, and said. Prints a line each; `--report` writes all
 as JSON; exits with 1 where a check failed. `--quick` does it tiny.
 """

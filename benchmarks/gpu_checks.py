@@ -82,12 +82,12 @@ def same_segmentation(root: Path, device: torch.device) -> str:
 def several_processes(root: Path, device: torch.device) -> str:
     """Fold 1 by torchrun on two devices, or on the one there is, and by this process alone: the losses of both.
 
-    With instance norm and with batch norm, whose figures are of the whole batch.
+    With instance norm and, on two, with batch norm, whose figures are of the whole batch.
     """
     count = min(2, torch.cuda.device_count()) if device.type == "cuda" else 2
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     off = []
-    for norm in ("instance", "batch"):
+    for norm in ("instance", "batch")[:count]:
         asked = [TASK, "1", "--root", str(root), "--device", device.type, "--restart", *_SHORT, f"norm={norm}"]
         together, alone = (_losses(root, [*start, *asked]) for start in (launcher, [sys.executable]))
         assert len(together) == len(alone) == 2, f"{len(together)} and {len(alone)} epochs, expected 2"
