@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from msseg.data.store import ANNOTATED, write_case
+from msseg.data.store import ANNOTATED, open_case, write_case
 from msseg.preprocessing.locations import sample_locations
 from msseg.training.augmentation import AUGMENTATIONS, augmentation_named
 from msseg.training.batches import BatchSource, make_batch, read_batch
 from msseg.training.device_batches import finished
+from msseg.training.loop import train_fold
+from msseg.training.run import start_run
 from msseg.training.sampling import choose_lower
 from msseg.training.validation import overlap
 from planning.label_pairs import Sides
@@ -113,3 +116,33 @@ def test_dice_on_the_way_counts_annotated_voxels_alone():
     first, second = (overlap(np.array([[1, 0, *middle, 1]]), reference, 2) for middle in ((0, 1), (1, 0)))
     assert first == second
     assert first.dice() == (0.5,)
+
+
+@pytest.mark.parametrize(
+    ("ignore", "level_targets", "expected"),
+    [
+        (None, "max_pool", "max_pool"),
+        (9, "max_pool", "max_pool_known"),
+        (9, "nearest", "nearest"),
+        (9, "upsampled_logits", "upsampled_logits"),
+    ],
+)
+def test_sparse_labels_are_pooled_where_they_are_known(make_job, plan, ignore, level_targets, expected):
+    configuration = replace(plan.configurations["3d"], network_options={"level_targets": level_targets})
+    job = make_job(plan=replace(plan, configurations={"3d": configuration}, ignore=ignore))
+    run = start_run(job, lambda: 0.0, lambda _line: None)
+    assert run.loss.level_targets == expected
+
+
+def test_a_training_on_sparse_labels_learns(make_job, store, plan):
+    for path in sorted(store.glob("*.safetensors")):
+        stored = open_case(store, path.stem)
+        label = np.array(stored.label).astype(np.int8)
+        label[::2] = -1
+        write_case(store, path.stem, np.array(stored.image), label, sample_locations(label), {}, key="k")
+    job = make_job(plan=replace(plan, ignore=9))
+    train_fold(job, None, report=lambda _line: None)
+    epochs = [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
+    losses = [entry["loss"] for entry in epochs if entry["event"] == "epoch"]
+    assert losses[-1] < losses[0]
+    assert all(entry["skipped"] == 0 for entry in epochs if entry["event"] == "epoch")
