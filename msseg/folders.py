@@ -13,6 +13,7 @@ from typing import Any
 from msseg.data.found_layouts import is_data_set
 from msseg.errors import CheckpointError, DatasetError
 from msseg.files import read_json
+from msseg.previous_model import INSIDE
 
 DEFAULT_ROOT = "msseg_data"
 _CASES_OF = {"2.5d": "2d", "3d_cascade": "3d"}
@@ -136,7 +137,8 @@ def _answering(task: str, names: list[str]) -> list[str]:
 
 
 def _trained_models(folder: Path) -> list[Path]:
-    return sorted({path.parent.parent for path in folder.glob("**/fold_*/checkpoint_final.safetensors")})
+    models = {path.parent.parent for path in folder.glob("**/fold_*/checkpoint_final.safetensors")}
+    return sorted(model for model in models if model.name != INSIDE)  # what a cascade brings along is part of it
 
 
 def _task(name: str, raw: Path, root: Path) -> Task:

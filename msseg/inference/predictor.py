@@ -75,6 +75,12 @@ class Predictor:
     decision: Decision | None = None
     previous: Predictor | None = None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the model, and of the one before it in a cascade."""
+        before = () if self.previous is None else self.previous.notes
+        return (*(f"the model before it: {note}" for note in before if note not in self.model.notes), *self.model.notes)
+
     def with_options(self, options: PredictionOptions) -> Predictor:
         """The same predictor, through all networks of a cascade, with other options."""
         before = None if self.previous is None else self.previous.with_options(options)

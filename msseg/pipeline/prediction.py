@@ -200,7 +200,7 @@ def load_predictor(
     folder = model_folder(model, task, root)
     names = None if folds is None else [str(fold) for fold in folds]
     predictor = load_predictor_from(folder, resolve_device(device), names, options, postprocess, decide, out_of_fold)
-    for note in predictor.model.notes:
+    for note in predictor.notes:
         _LOG.warning("%s: %s.", folder, note)
     return predictor
 

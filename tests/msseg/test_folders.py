@@ -110,3 +110,11 @@ def test_the_root_is_the_argument_else_the_environment_else_a_folder_here(monkey
     assert project_root(None) == Path("/data/root")
     monkeypatch.delenv("MSSEG_ROOT")
     assert project_root(None) == Path("msseg_data")
+
+
+def test_the_first_model_that_a_cascade_brings_along_is_no_other_model(tmp_path):
+    for model in ("liver", "liver/previous_stage"):
+        checkpoint = tmp_path / "models" / model / "fold_0" / "checkpoint_final.safetensors"
+        checkpoint.parent.mkdir(parents=True)
+        checkpoint.touch()
+    assert find_model(tmp_path) == tmp_path / "models" / "liver"

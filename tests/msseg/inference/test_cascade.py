@@ -265,6 +265,14 @@ def test_a_first_model_that_knows_a_case_that_the_second_left_out_is_refused(fol
         load_predictor(second, CPU, ["0"], out_of_fold=True)
 
 
+def test_what_there_is_to_know_of_the_first_model_is_said_of_both(folders):
+    first, second = folders
+    path = first / "fold_0" / "checkpoint_final.safetensors"
+    path.rename(path.with_name("checkpoint_latest.safetensors"))
+    found = "the model before it: fold 0: training is not finished; its latest weights are used"
+    assert load_predictor(second, CPU).notes == (found,)
+
+
 def test_both_models_can_be_moved_together(folders, tmp_path):
     (tmp_path / "models").rename(tmp_path / "elsewhere")
     assert load_predictor(tmp_path / "elsewhere" / "3d_cascade", CPU).previous is not None
