@@ -10,8 +10,9 @@ from planning.counting import parameters
 from planning.errors import PlanError
 from planning.memory import feature_voxels, training_bytes
 from planning.networks import NETWORKS, network_row
-from planning.plan import Configuration, plan_to_json
+from planning.plan import Configuration, plan_to_json, validate_plan
 from planning.planner import Budget, make_plan
+from planning.regions import Region
 from planning.rules import GIGABYTE
 from planning.sizing import patch_batch
 from planning.training_memory import step_memory
@@ -282,3 +283,21 @@ def test_a_grid_that_was_planned_before_serves_another_network(kits_like):
 def test_encoders_of_2d_images_leave_out_the_stages(kits_like):
     flat = make_plan(kits_like, Budget(network="plain_unet", options={"encoder": "vgg16"}))
     assert list(flat.configurations) == ["2d"]
+
+
+def test_the_second_network_of_a_cascade_sees_a_plane_for_each_region(kits_like):
+    regions = (Region("all", (1, 2), 1), Region("core", (2,), 2), Region("rest", (1,), 1))
+    plan = make_plan(replace(kits_like, regions=regions), Budget(network="plain_unet"))
+    assert plan.planes == ((1, 2), (2,), (1,))
+    assert plan.configurations["3d_cascade"].previous_classes == 3
+    assert plan.configurations["3d_lowres"].previous_classes == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [("3d", {"previous_classes": 2}), ("3d_cascade", {"previous_classes": 1})]
+)
+def test_planes_that_no_previous_stage_shows_are_refused(kits_like, name, changes):
+    plan = make_plan(kits_like, Budget(network="plain_unet"))
+    edited = {**plan.configurations, name: replace(plan.configurations[name], **changes)}
+    with pytest.raises(PlanError, match=f"plan.configurations.{name}.previous_classes: found"):
+        validate_plan(replace(plan, configurations=edited), "edited")

@@ -20,6 +20,7 @@ from msseg.files import read_json, write_json
 from msseg.folders import Task, find_task
 from msseg.interrupts import StopRequest
 from msseg.networks.build import build_network
+from msseg.pipeline.explain_training import TrainingWish, explain_training
 from msseg.pipeline.planning import PlanningOptions, load_plan, plan_and_preprocess
 from msseg.pipeline.previous_stage import ORIGINS, ensure_previous, first_stage, planned_model
 from msseg.pipeline.training import TrainingOptions, plan_for_network, prepared_cases, train
@@ -188,3 +189,25 @@ def test_the_second_network_is_trained_on_them_and_its_checkpoint_leads_to_the_f
     assert trained.metadata["identity"]["previous_stage"] == trained.previous.place
     first = next(weights for name, weights in trained.weights.items() if weights.ndim == 5)
     assert first.shape[1] == 2
+
+
+def test_explain_counts_the_predictions_that_are_missing_and_both_networks_at_the_end(
+    task, plan, make_machine, monkeypatch
+):
+    monkeypatch.setattr("msseg.pipeline.explain_training.find_task", lambda _name, _root: task)
+    machine, wish = make_machine(), TrainingWish("3d_cascade", recipe="budget", epochs=2)
+    parts = {}
+    for name in ("first stage not trained", "trained", "predicted"):
+        if name == "trained":
+            for fold in range(len(NAMES)):
+                leave_first_stage(task, plan, fold)
+        if name == "predicted":
+            ensure_previous(task, plan, plan.configurations["3d_cascade"], CPU)
+        estimate = explain_training(TASK, 0, machine, wish, device="cpu", workers=1)
+        parts[name] = {part.name: part.wall_s for part in estimate.parts}
+        told = any("3d_lowres are trained by then" in one for one in estimate.assumptions)
+        assert told == (name == "first stage not trained")
+    assert parts["trained"] == parts["first stage not trained"]
+    assert parts["trained"].keys() - parts["predicted"].keys() == {"predict with 3d_lowres"}
+    alone = explain_training(TASK, 0, machine, replace(wish, configuration="3d"), device="cpu", workers=1)
+    assert sum(parts["predicted"].values()) > alone.wall_s
