@@ -62,7 +62,8 @@ def write_fold(fold: Path, predictor: Predictor, measured: Sequence[CaseSpeeds])
 def write_summary(model_dir: Path) -> bool:
     """Write the model's table from what its folds measured with their present weights; whether there was anything.
 
-    Folds of other weights, presets, labels or regions than the first are left out; without any, an older table is removed.
+    Folds of other weights, presets, labels or regions than the first are left out; without any, an older table is
+    removed.
     """
     path = Path(model_dir) / SPEEDS_FILE
     records = dict(_current_records(path.parent))
