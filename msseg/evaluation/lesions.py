@@ -150,7 +150,9 @@ def predicted_lesions(prediction: np.ndarray, spacing_mm: Sequence[float], rule:
     if not rule.joins_predicted:
         return components(prediction)
     joined = joined_lesions(prediction, rule.dilation)
-    stays = np.bincount(joined.ravel()) * float(np.prod(spacing_mm)) > rule.smallest_mm3
+    stays = cc3d.statistics(joined)["voxel_counts"] * float(np.prod(spacing_mm)) > rule.smallest_mm3
+    if stays[1:].all():
+        return joined
     stays[0] = False
     numbers: np.ndarray = np.where(stays, np.cumsum(stays), 0).astype(joined.dtype)[joined]
     return numbers
