@@ -114,7 +114,6 @@ class Team:
         return DistributedDataParallel(
             loss,
             device_ids=[self.device] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,  # batch norms' statistics are of all samples everywhere
             find_unused_parameters=has_unused,
             gradient_as_bucket_view=True,
         )
