@@ -12,11 +12,12 @@ from msseg.data.cases import Case
 from msseg.data.dataset import read_dataset
 from msseg.data.found_layouts import is_data_set
 from msseg.data.store import stored_names
-from msseg.errors import CheckpointError, DatasetError, PlanError
+from msseg.errors import CheckpointError, DatasetError
 from msseg.files import read_json
 from msseg.folders import Task, find_task, project_root
 from msseg.inference.speeds import SPEEDS
 from msseg.parallel import default_workers
+from msseg.pipeline.configurations import chosen_configuration, plan_for_network
 from msseg.pipeline.explain import too_little_memory
 from msseg.pipeline.explain_evaluation import pair_size
 from msseg.pipeline.explain_prediction import Views, used_device, work_of
@@ -29,7 +30,7 @@ from planning.costs.fold_end import FoldEnd
 from planning.costs.machine import Machine
 from planning.costs.prediction import RESERVED_BYTES, STARTING, PredictionWork, prediction_estimate
 from planning.costs.training import TrainingWork, fitted_configuration, training_bytes, training_estimate
-from planning.plan import Configuration, Plan
+from planning.plan import Plan
 from planning.splits import Split
 from planning.training_memory import OPTIMISER_STATES
 
@@ -133,7 +134,7 @@ def training_work(
 ) -> TrainingWork:
     """What is trained on what, and what its validation takes; nothing but headers is read and nothing written."""
     plan = _plan(place, wish)
-    planned = _configuration(plan, wish.configuration)
+    planned = chosen_configuration(plan, wish.configuration)
     recipe = _recipe(wish)
     kind = used_device(device, machine)
     configuration = configured_in(plan, planned, recipe)
@@ -162,19 +163,7 @@ def training_work(
 
 def _plan(place: Task, wish: TrainingWish) -> Plan:
     """The plan, with the configurations of another network where one is asked for, as the trainer makes them."""
-    plan = load_plan(place)
-    if wish.network is None and not wish.network_options and wish.configuration in (None, *plan.configurations):
-        return plan
-    from msseg.pipeline.training import plan_for_network  # loads torch
-
-    return plan_for_network(place, plan, wish.network, wish.configuration, wish.network_options)
-
-
-def _configuration(plan: Plan, name: str | None) -> Configuration:
-    name = name or plan.default_configuration
-    if name not in plan.configurations:
-        raise PlanError(f"configuration {name}: not in the plan, which has {', '.join(plan.configurations)}.")
-    return plan.configurations[name]
+    return plan_for_network(place, load_plan(place), wish.network, wish.configuration, wish.network_options)
 
 
 def _recipe(wish: TrainingWish) -> Recipe:

@@ -20,10 +20,11 @@ from msseg.files import read_json, write_json
 from msseg.folders import Task, find_task
 from msseg.interrupts import StopRequest
 from msseg.networks.build import build_network
+from msseg.pipeline.configurations import plan_for_network
 from msseg.pipeline.explain_training import TrainingWish, explain_training
 from msseg.pipeline.planning import PlanningOptions, load_plan, plan_and_preprocess
 from msseg.pipeline.previous_stage import ORIGINS, ensure_previous, first_stage, planned_model
-from msseg.pipeline.training import TrainingOptions, plan_for_network, prepared_cases, train
+from msseg.pipeline.training import TrainingOptions, prepared_cases, train
 from msseg.planes import previous_labels
 from planning.plan import Configuration, Plan, plan_from_json, plan_to_json
 

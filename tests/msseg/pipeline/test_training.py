@@ -14,9 +14,10 @@ from msseg.folders import Task, find_task
 from msseg.inference.predictor import PredictionOptions
 from msseg.inference.speeds import measured_speeds
 from msseg.pipeline import validation
+from msseg.pipeline.configurations import plan_for_network
 from msseg.pipeline.planning import PlanningOptions, load_plan, plan_and_preprocess
 from msseg.pipeline.prediction import load_predictor
-from msseg.pipeline.training import TrainingOptions, TrainingReport, plan_for_network, prepared_cases, train
+from msseg.pipeline.training import TrainingOptions, TrainingReport, prepared_cases, train
 from msseg.training.job import TrainingResult
 from planning.fingerprint import fingerprint_from_json, fingerprint_to_json
 from planning.plan import plan_to_json
