@@ -206,7 +206,9 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
     """The evaluation as a JSON value; what is not defined, and infinity, is null."""
     value = {
         "labels": dict(evaluation.labels),
-        "options": {name: one for name, one in asdict(evaluation.options).items() if name != "ignore" or one is not None},
+        "options": {
+            name: one for name, one in asdict(evaluation.options).items() if name != "ignore" or one is not None
+        },
         "mean_foreground": dict(evaluation.mean_foreground),
         "pooled_foreground": dict(evaluation.pooled_foreground),
         "summary": {label: asdict(summary) for label, summary in evaluation.summary.items()},
