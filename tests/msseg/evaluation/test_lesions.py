@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.ndimage import binary_dilation, generate_binary_structure
+from scipy.ndimage import binary_dilation, gaussian_filter, generate_binary_structure, label
 
 from msseg.evaluation.lesions import (
     LesionCounts,
@@ -118,3 +118,39 @@ def test_masks_grow_as_scipys_do(times: int):
     expected = binary_dilation(mask, generate_binary_structure(3, 2), iterations=times)
     assert np.array_equal(_dilated(mask, times), expected)
     assert np.array_equal(joined_lesions(mask, times), np.where(mask, components(expected), 0))
+
+
+def _scored_step_by_step(prediction: np.ndarray, reference: np.ndarray, rule: LesionRule) -> tuple[float, LesionCounts]:
+    """Dice and counts as the challenge's programs go about it: on whole images, lesion after lesion, by scipy."""
+    corners, edges = generate_binary_structure(3, 3), generate_binary_structure(3, 2)
+
+    def grown(mask: np.ndarray) -> np.ndarray:
+        return binary_dilation(mask, edges, iterations=rule.dilation)
+
+    expected = label(grown(reference), corners)[0] * reference
+    predicted = label(grown(prediction) if rule.joins_predicted else prediction, corners)[0] * prediction
+    numbers = [one for one in np.unique(predicted) if one]
+    if rule.joins_predicted:
+        numbers = [one for one in numbers if (predicted == one).sum() > rule.smallest_mm3]
+    dices, belonging = [], set()
+    for one in range(1, expected.max() + 1):
+        lesion = expected == one
+        met = set(np.unique(predicted[grown(lesion)])) & set(numbers)
+        belonging |= met
+        if lesion.sum() > rule.smallest_mm3:
+            found = np.isin(predicted, list(met))
+            dices.append(2 * (found & lesion).sum() / (found.sum() + lesion.sum()) if met else None)
+    false, hits = len(set(numbers) - belonging), [dice for dice in dices if dice is not None]
+    return sum(hits) / (len(dices) + false), LesionCounts(len(hits), false, len(dices) - len(hits))
+
+
+@pytest.mark.parametrize("joins_predicted", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_scores_are_those_of_the_challenges_own_way(seed: int, joins_predicted: bool):
+    generator = np.random.default_rng(seed)
+    reference, other = (gaussian_filter(generator.normal(size=(30, 40, 50)), 1.5) for _ in range(2))
+    masks = reference + 0.7 * other > 0.28, reference > 0.23
+    rule = LesionRule(dilation=1 + seed % 2, smallest_mm3=8.0, lost_mm=374.0, joins_predicted=joins_predicted)
+    scores, (dice, counts) = score_lesions(*masks, (1, 1, 1), rule), _scored_step_by_step(*masks, rule)
+    assert counts.found > 1 and counts.false > 0
+    assert (scores.counts, scores.dice) == (counts, pytest.approx(dice))
