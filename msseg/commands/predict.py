@@ -41,6 +41,16 @@ def main(argv: list[str] | None = None) -> int:
     console.add_workers(parser, "threads that read and prepare ahead (default: 1)")
     console.add_executor(parser)
     console.add_device(parser)
+    _add_speed(parser)
+    _add_rules(parser)
+    _add_outputs(parser)
+    parser.add_argument("--overwrite", action="store_true", help="predict again what is there already")
+    console.add_contract(parser, bounded=True)
+    return console.run(parser, _run, argv)
+
+
+def _add_speed(parser: argparse.ArgumentParser) -> None:
+    """How an image is shown to the networks, and how they answer."""
     parser.add_argument(
         "--speed",
         choices=tuple(SPEEDS),
@@ -66,15 +76,15 @@ def main(argv: list[str] | None = None) -> int:
         metavar="N",
         help="further passes with Gaussian noise (default: 0)",
     )
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    """How segmentations are mended."""
     rules = parser.add_mutually_exclusive_group()
     rules.add_argument("--no-postprocessing", action="store_true", help="leave the network's segmentation as it is")
     rules.add_argument(
         "--postprocessing", metavar="FILE", help="mend segmentations by the rules of this file instead of the model's"
     )
-    _add_outputs(parser)
-    parser.add_argument("--overwrite", action="store_true", help="predict again what is there already")
-    console.add_contract(parser, bounded=True)
-    return console.run(parser, _run, argv)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -138,27 +148,12 @@ def _predict(arguments: argparse.Namespace) -> int:
     from msseg.interrupts import stop_on_signals
     from msseg.pipeline.prediction import model_folder, predict
 
-    options = _options(arguments)
     model = model_folder(arguments.model, arguments.task, arguments.root)
-    if note := speed_note(model, options):
+    if note := speed_note(model, _options(arguments)):
         console.say(arguments, note)
     with console.executor_of(arguments, arguments.output) as executor, stop_on_signals() as stop:
-        report = predict(
-            arguments.input,
-            arguments.output,
-            model=model,
-            folds=arguments.folds,
-            options=options,
-            postprocess=not arguments.no_postprocessing,
-            overwrite=arguments.overwrite,
-            device=arguments.device,
-            workers=arguments.workers,
-            quiet=arguments.quiet,
-            stop=stop,
-            max_ram=arguments.max_ram,
-            outputs=_outputs(arguments),
-            executor=executor,
-        )
+        asked = _asked(arguments)
+        report = predict(**asked, model=model, folds=arguments.folds, stop=stop, executor=executor)
     return _ended(arguments, report, stop)
 
 
@@ -170,22 +165,24 @@ def _predict_inference(arguments: argparse.Namespace) -> int:
     if arguments.folds:
         raise MssegError(f"--folds {' '.join(arguments.folds)}: {arguments.inference} names the folds. Leave that out.")
     with console.executor_of(arguments, arguments.output) as executor, stop_on_signals() as stop:
-        report = predict_inference(
-            arguments.input,
-            arguments.output,
-            arguments.inference,
-            options=_options(arguments),
-            postprocess=not arguments.no_postprocessing,
-            overwrite=arguments.overwrite,
-            device=arguments.device,
-            workers=arguments.workers,
-            quiet=arguments.quiet,
-            stop=stop,
-            max_ram=arguments.max_ram,
-            outputs=_outputs(arguments),
-            executor=executor,
-        )
+        report = predict_inference(**_asked(arguments), inference=arguments.inference, stop=stop, executor=executor)
     return _ended(arguments, report, stop)
+
+
+def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What prediction is asked for, whatever model predicts."""
+    return {
+        "input_folder": arguments.input,
+        "output_folder": arguments.output,
+        "options": _options(arguments),
+        "postprocess": not arguments.no_postprocessing,
+        "overwrite": arguments.overwrite,
+        "device": arguments.device,
+        "workers": arguments.workers,
+        "quiet": arguments.quiet,
+        "max_ram": arguments.max_ram,
+        "outputs": _outputs(arguments),
+    }
 
 
 def _ended(arguments: argparse.Namespace, report: PredictionReport, stop: StopRequest) -> int:

@@ -44,6 +44,14 @@ def main(argv: list[str] | None = None) -> int:
     work.add_argument("--container", metavar="DIR", help="write a container's folder here, for the model of -m")
     parser.add_argument("-o", "--output", metavar="FILE", help="the submission to write")
     parser.add_argument("-r", "--images", metavar="DIR", help="the challenge's images: tell names and sizes")
+    _add_of_challenges(parser)
+    _add_container(parser)
+    console.add_contract(parser)
+    return console.run(parser, _run, argv)
+
+
+def _add_of_challenges(parser: argparse.ArgumentParser) -> None:
+    """What single challenges ask beside."""
     parser.add_argument(
         "--masks",
         choices=("auto", "instances", "semantic"),
@@ -60,6 +68,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--score", choices=("max", "mean"), default="max", help="luna16, lidc: a candidate's probability (default: max)"
     )
+
+
+def _add_container(parser: argparse.ArgumentParser) -> None:
+    """What a container's folder is made of."""
     parser.add_argument("-m", "--model", metavar="PATH", help="--container: a model folder, or an inference.json")
     parser.add_argument(
         "--channels", nargs="+", default=[], metavar="SLUG", help="--container: the input of each channel, in order"
@@ -67,8 +79,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--slug", default="segmentation", metavar="SLUG", help="--container: the output's (default: segmentation)"
     )
-    console.add_contract(parser)
-    return console.run(parser, _run, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from msseg.data.cases import Case, find_images
 from msseg.data.image import read_geometry, read_image, write_label
 from msseg.data.problems import FileError, Problem
 from msseg.devices import resolve_device
-from msseg.errors import DatasetError
+from msseg.errors import CheckpointError, DatasetError
 from msseg.files import value_hash
 from msseg.inference.averaging import Held
 from msseg.inference.folder import PredictionReport, predict_folder
@@ -98,24 +98,67 @@ def predict_inference(
         load_member(one.model, resolve_device(here), one.folds, options, postprocess=False, decide=False)
         for one in found.members
     )
+    _check_alike(found, members)
     ensemble = _Ensemble(found, members, _treatment(found, members, postprocess, outputs), device, executor)
     made_with = _made_with(Path(inference), found, ensemble, postprocess)
-    if len(members) == 1 and executor is not None:
-        treatment = Treatment(ensemble.options.decision, ensemble.options.rules)
-        wish = OutputWish(decide=False, instances=outputs.instances, probability_bits=outputs.probability_bits)
-        job = ensemble.job(0, wish, Path(output_folder), overwrite=overwrite, treatment=treatment)
-        channels = len(members[0].model.plan.channels)
-        return predict_folder_on(executor, job, Path(input_folder), channels, made_with, quiet, stop)
+    places = Path(input_folder), Path(output_folder)
     if len(members) == 1:
-        single = replace(members[0], rules=ensemble.options.rules, decision=ensemble.options.decision)
-        return predict_with(single, input_folder, output_folder, made_with, outputs, overwrite, workers, quiet, stop)
-    cases, problems = find_images(Path(input_folder), len(members[0].model.plan.channels))
-    output = Path(output_folder)
+        return _streamed(ensemble, *places, made_with, outputs, overwrite, workers, quiet, stop)
+    return _averaged(ensemble, *places, made_with, max_ram is None, overwrite, workers, quiet, stop)
+
+
+def _check_alike(found: Inference, members: Sequence[Predictor]) -> None:
+    """Raise CheckpointError where members say different things of a voxel: their mean would mean nothing."""
+    said = [(member.model.plan.labels, member.model.plan.regions) for member in members]
+    other = next((one for one, its in zip(found.members, said, strict=True) if its != said[0]), None)
+    if other is not None:
+        raise CheckpointError(
+            f"{other.model}: trained with other labels or regions than {found.members[0].model}; expected models of "
+            "one data set. Predict with each alone."
+        )
+
+
+def _streamed(
+    ensemble: _Ensemble,
+    images: Path,
+    output: Path,
+    made_with: dict[str, Any],
+    outputs: OutputWish,
+    overwrite: bool,
+    workers: int,
+    quiet: bool,
+    stop: StopRequest,
+) -> PredictionReport:
+    """The only member as `predict` takes a model, with the file's decision and rules."""
+    member, options = ensemble.members[0], ensemble.options
+    if ensemble.executor is not None:
+        wish = OutputWish(decide=False, instances=outputs.instances, probability_bits=outputs.probability_bits)
+        job = ensemble.job(0, wish, output, overwrite=overwrite, treatment=Treatment(options.decision, options.rules))
+        channels = len(member.model.plan.channels)
+        return predict_folder_on(ensemble.executor, job, images, channels, made_with, quiet, stop)
+    single = replace(member, rules=options.rules, decision=options.decision)
+    return predict_with(single, images, output, made_with, outputs, overwrite, workers, quiet, stop)
+
+
+def _averaged(
+    ensemble: _Ensemble,
+    images: Path,
+    output: Path,
+    made_with: dict[str, Any],
+    may_hold: bool,
+    overwrite: bool,
+    workers: int,
+    quiet: bool,
+    stop: StopRequest,
+) -> PredictionReport:
+    """The mean of several members, in memory where they `may_hold` it, and it fits, and this process predicts."""
+    plan = ensemble.members[0].model.plan
+    cases, problems = find_images(images, len(plan.channels))
     _refuse_to_replace_inputs(cases, output)
     record_origin(output / RECORD, made_with, overwrite)
     skipped = [case for case in cases if not overwrite and _is_written(case, output, ensemble.options)]
     todo = [case for case in cases if case not in skipped]
-    together = executor is None and max_ram is None and _fit_together(todo, members[0].model.plan.outputs)
+    together = ensemble.executor is None and may_hold and _fit_together(todo, plan.outputs)
     work = _together if together else _one_after_another
     report = work(ensemble, todo, output, value_hash(made_with), workers, quiet, stop)
     return _with(report, skipped, problems)
