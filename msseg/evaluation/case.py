@@ -178,7 +178,12 @@ def _ranked(
 ) -> dict[str, float | None]:
     """What the challenge measures of one region, whose masks are `sides`."""
     region = Region(
-        *sides, tuple(spacing_mm), measured.counts, measured.values, tolerance_mm=tolerance_mm, lesions=ranking.lesions_of(label)
+        *sides,
+        tuple(spacing_mm),
+        measured.counts,
+        measured.values,
+        tolerance_mm=tolerance_mm,
+        lesions=ranking.lesions_of(label),
     )
     return measure_region(ranking, label, region)
 
