@@ -2,12 +2,14 @@
 
     python nnunet_import.py data VOLUMES WORK               two raw data sets: a CT of 61 organs, a heart MR
     NNUNET_PYTHON nnunet_import.py train WORK MODEL         train a model of MODELS shortly, with nnU-Net's own trainer
+    NNUNET_PYTHON nnunet_import.py pair WORK [--spacing 3 1 1]    an untrained cascade of two folds each, and images
     python nnunet_import.py compare MODEL_DIR IMAGES OUT --nnunet NNUNET_PYTHON [--folds 0] [--float32]
 
-`data` and `compare` run in this project's environment, `train` in the one that nnU-Net is installed in, whose python
-`compare` takes. `compare` imports the model and predicts with all mirrors by both. It prints the share of equal voxels
-of each case, and exits with 1 where a case has less than 99.9 %. nnU-Net adds scores up in half precision; `--float32`
-lets it do so in single precision, as ours does, which tells near ties from mistakes.
+`data` and `compare` run in this project's environment, `train` and `pair` in the one that nnU-Net is installed in,
+whose python `compare` takes. `compare` imports the model and predicts with all mirrors by both; of a cascade nnU-Net
+predicts with the 3d_lowres beside it first. It prints the share of equal voxels of each case, and exits with 1 where a
+case has less than 99.9 %. nnU-Net adds scores up in half precision; `--float32` lets it do so in single precision, as
+ours does, which tells near ties from mistakes.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from typing import Any
 
 LEAST_EQUAL = 0.999
 ROOMS = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": "results"}
+
+_FIRST, _SECOND = "3d_lowres", "3d_cascade_fullres"
+_PAIR_CLASSES = 4
 
 _CT_SPACINGS_MM = ((3.0, 3.0, 3.0), (2.4, 2.4, 7.5), (3.5, 3.3, 4.2))
 _HEART_SPACINGS_MM = ((1.5625, 1.5625, 10.0), (1.25, 1.25, 8.0), (1.8, 1.8, 10.0))
@@ -129,6 +134,66 @@ def train(work: Path, model: str) -> None:
     trainer.run_training()
 
 
+def pair(work: Path, spacing_mm: list[float]) -> None:
+    """Write the folders of an untrained cascade of small networks, and images on and off its grid."""
+    import torch
+    from nnunet_peer import PLANS, tiny_description, tiny_plans
+
+    described, plans = tiny_description(_PAIR_CLASSES), tiny_plans("Dataset001_Tiny", spacing_mm)
+    full = plans["configurations"]["3d_fullres"]
+    full["patch_size"] = [16, 32, 32]
+    coarse = [factor * mm for factor, mm in zip((1.5, 2.2, 2.2), spacing_mm, strict=True)]
+    plans["configurations"][_FIRST] = {**full, "spacing": coarse, "next_stage": _SECOND}
+    plans["configurations"][_SECOND] = {"inherits_from": "3d_fullres", "previous_stage": _FIRST}
+    torch.manual_seed(0)
+    for name in (_FIRST, _SECOND):
+        folder = work / f"nnUNetTrainer__{PLANS}__{name}"
+        for fold in range(2):
+            (folder / f"fold_{fold}").mkdir(parents=True, exist_ok=True)
+            torch.save(_untrained(plans, described, name, fold), folder / f"fold_{fold}" / "checkpoint_final.pth")
+        for kind, value in (("dataset", described), ("plans", plans)):
+            (folder / f"{kind}.json").write_text(json.dumps(value))
+    _pair_images(work / "images", spacing_mm)
+
+
+def _untrained(plans: dict[str, Any], described: dict[str, Any], name: str, fold: int) -> dict[str, Any]:
+    """What nnU-Net's trainer would save of a network that has learned nothing."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration(name)
+    channels = determine_num_input_channels(manager, configuration, described)
+    network = nnUNetTrainer.build_network_architecture(
+        manager, configuration, channels, _PAIR_CLASSES, enable_deep_supervision=False
+    )
+    return {
+        "network_weights": network.state_dict(),
+        "trainer_name": "nnUNetTrainer",
+        "init_args": {"plans": plans, "configuration": name, "fold": fold, "dataset_json": described},
+        "inference_allowed_mirroring_axes": (0, 1, 2),
+        "current_epoch": 0,
+    }
+
+
+def _pair_images(folder: Path, spacing_mm: list[float]) -> None:
+    """Three noisy images (x, y, z), one of them on the networks' grid and one with an empty rim, which is cropped."""
+    import nibabel as nib
+    import numpy as np
+    from scipy import ndimage
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    grids = [((40, 44, 20), (1.0, 1.0, 3.0)), ((34, 36, 24), (1.3, 1.1, 2.5)), ((60, 50, 18), tuple(spacing_mm[::-1]))]
+    for number, (shape, spacing) in enumerate(grids):
+        values = ndimage.gaussian_filter(rng.normal(size=shape), 3) * 2000 + rng.normal(size=shape) * 20
+        if number == 1:
+            values[:4], values[:, :, -3:] = 0, 0
+        image = nib.Nifti1Image(values.astype(np.float32), np.diag([*spacing, 1]))
+        nib.save(image, folder / f"case_{number}_0000.nii.gz")
+
+
 def predict(model_dir: Path, images: Path, out: Path, folds: list[str], float32: bool) -> None:
     """Segment a folder by nnU-Net's predictor with its defaults, as `nnUNetv2_predict -npp 0 -nps 0 -device cpu`."""
     import torch
@@ -136,10 +201,16 @@ def predict(model_dir: Path, images: Path, out: Path, folds: list[str], float32:
 
     if float32:
         _sum_in_float32(inference)
+    before = None
+    if model_dir.name.endswith(f"__{_SECOND}"):
+        before = out.with_name(f"{out.name}_{_FIRST}")
+        first = model_dir.with_name(model_dir.name.replace(_SECOND, _FIRST))
+        predict(first, images, before, folds, float32=False)  # the sums are in float32 already where they are to be
     predictor = inference.nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(model_dir), folds)
     out.mkdir(parents=True)
-    predictor.predict_from_files_sequential(str(images), str(out))
+    seen = None if before is None else str(before)
+    predictor.predict_from_files_sequential(str(images), str(out), folder_with_segs_from_prev_stage=seen)
 
 
 def _sum_in_float32(inference: Any) -> None:
@@ -161,7 +232,7 @@ def compare(
     """For each case the share of equal voxels, of all and of those that either calls foreground."""
     ours = out / "model"
     _ours("import_nnunet", model_dir, "-o", ours, "--folds", *folds)
-    for place in ("theirs", "ours"):
+    for place in ("theirs", f"theirs_{_FIRST}", "ours"):
         shutil.rmtree(out / place, ignore_errors=True)
     theirs = [nnunet, __file__, "predict", model_dir, images, out / "theirs", *folds, *["--float32"] * float32]
     environment = {**os.environ, **dict.fromkeys(ROOMS, os.devnull)}
@@ -200,6 +271,9 @@ def main() -> int:
     teach = verbs.add_parser("train")
     teach.add_argument("work", type=Path)
     teach.add_argument("model", choices=MODELS)
+    untrained = verbs.add_parser("pair")
+    untrained.add_argument("work", type=Path)
+    untrained.add_argument("--spacing", nargs=3, type=float, default=[3.0, 1.0, 1.0], metavar="MM", help="z, y, x")
     check = verbs.add_parser("compare")
     for name in ("model_dir", "images", "out"):
         check.add_argument(name, type=Path)
@@ -225,6 +299,11 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _pair(arguments: argparse.Namespace) -> int:
+    pair(arguments.work, arguments.spacing)
+    return 0
+
+
 def _predict(arguments: argparse.Namespace) -> int:
     predict(arguments.model_dir, arguments.images, arguments.out, arguments.folds, arguments.float32)
     return 0
@@ -240,7 +319,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     return int(not found or min(one["equal"] for one in found.values()) < LEAST_EQUAL)
 
 
-VERBS = {"data": _data, "train": _train, "predict": _predict, "compare": _compare}
+VERBS = {"data": _data, "train": _train, "pair": _pair, "predict": _predict, "compare": _compare}
 
 if __name__ == "__main__":
     sys.exit(main())
