@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from msseg.checkpoint import FINAL, Checkpoint, load_model, save_checkpoint
+from msseg.checkpoint import FINAL, Checkpoint, load_checkpoint, load_model, save_checkpoint
 from msseg.data.cases import Case
 from msseg.data.geometry import Geometry
 from msseg.data.image import write_image, write_label
 from msseg.data.labels import LabelMap
-from msseg.errors import DatasetError, MssegError
+from msseg.errors import CheckpointError, DatasetError, MssegError
 from msseg.evaluation.evaluate import EvaluationOptions, evaluate_folder
 from msseg.evaluation.pairs import Pair
 from msseg.files import read_json, write_json
@@ -29,6 +29,8 @@ from msseg.pipeline.candidate_scores import score, task_metric
 from msseg.pipeline.cross_validation import CrossValidation, Folds, cross_validations, read_folds
 from msseg.pipeline.decisions import deciding_metric
 from msseg.pipeline.explain_prediction import Views, work_of
+from msseg.pipeline.inference_file import Inference, Member, write_inference
+from msseg.pipeline.inference_prediction import predict_inference
 from msseg.pipeline.out_of_fold_scores import scored_path
 from msseg.pipeline.speed_records import write_summary
 from msseg.pipeline.speeds import measure_fold
@@ -239,3 +241,13 @@ def test_an_evaluation_takes_the_regions_of_the_references_description(tmp_path)
     found = evaluate_folder(tmp_path / "found", tmp_path / "labels", options=EvaluationOptions(surfaces=False))
     dice = {name: one.values["dice"] for name, one in found.cases[0].labels.items()}
     assert dice == {"whole": 1.0, "core": pytest.approx(2 * 4 / (36 + 4))}
+
+
+def test_members_of_other_regions_are_not_averaged(save_model, plan, tmp_path):
+    folders = [save_model("unet2p"), save_model("plain_unet")]
+    checkpoint = load_checkpoint(folders[1] / "fold_0" / FINAL)
+    others = replace(checkpoint, plan=replace(checkpoint.plan, regions=REGIONS[::-1]))
+    save_checkpoint(folders[1] / "fold_0" / FINAL, others)
+    write_inference(tmp_path / "pair.json", Inference(tuple(Member(folder, ("0",)) for folder in folders)))
+    with pytest.raises(CheckpointError, match="other labels or regions"):
+        predict_inference(tmp_path, tmp_path / "out", tmp_path / "pair.json")
