@@ -92,7 +92,7 @@ def write_archive(rule: LabelArchive, predictions: Path, path: Path, options: Su
         count = pack(path, _written(rule, found, Path(folder)))
     first, last = (rule.member_of(in_natural_order(list(found))[end]) for end in (0, -1))
     notes = [f"{count} label maps, {first} to {last}."]
-    return notes if images is not None else [*notes, UNCHECKED]
+    return notes if images is not None or isinstance(rule.grid, Geometry) else [*notes, UNCHECKED]
 
 
 def check_archive(rule: LabelArchive, path: Path, images: Path | None) -> list[Fault]:

@@ -242,6 +242,10 @@ def test_brain_scans_since_2023_have_one_grid(tmp_path, name, member, shape_xyz,
             archive.writestr(member, save(tmp_path / "m.nii.gz", np.zeros(shape_xyz, np.uint8), affine).read_bytes())
         faults = check_submission(find_challenge(name), tmp_path / "s.zip")
         assert [fault.found for fault in faults] == expected
+    affine[2, 3] = origin_mm[2]
+    save(tmp_path / f"pred/{member}", np.zeros(shape_xyz, np.uint8), affine)
+    report = submit(find_challenge(name), tmp_path / "pred", tmp_path / "s.zip")
+    assert "not checked" not in report.summary()
 
 
 def test_frames_need_their_information(tmp_path, make_images):
