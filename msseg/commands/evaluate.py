@@ -40,6 +40,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--challenge", metavar="NAME", help="measure and average as this challenge ranks too: its regions and metrics"
     )
+    _add_measuring(parser)
+    parser.add_argument("--images", metavar="DIR", help="folder of the images, to draw the worst, median and best case")
+    parser.add_argument("--pictures", metavar="DIR", help="where the pictures go (default: pictures/ beside the JSON)")
+    console.add_workers(parser)
+    console.add_executor(parser)
+    console.add_unused_device(parser)
+    console.add_contract(parser, bounded=True)
+    return console.run(parser, _run, argv)
+
+
+def _add_measuring(parser: argparse.ArgumentParser) -> None:
+    """What is measured, and how."""
     parser.add_argument(
         "--labels",
         type=_labels,
@@ -64,13 +76,6 @@ def main(argv: list[str] | None = None) -> int:
         action=argparse.BooleanOptionalAction,
         help="the files number objects, which are matched one by one (default: as the references' dataset.json says)",
     )
-    parser.add_argument("--images", metavar="DIR", help="folder of the images, to draw the worst, median and best case")
-    parser.add_argument("--pictures", metavar="DIR", help="where the pictures go (default: pictures/ beside the JSON)")
-    console.add_workers(parser)
-    console.add_executor(parser)
-    console.add_unused_device(parser)
-    console.add_contract(parser, bounded=True)
-    return console.run(parser, _run, argv)
 
 
 def _labels(text: str) -> dict[str, int | list[int]]:
