@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from msseg.checkpoint import Checkpoint, save_checkpoint
 from msseg.commands import submit
 from msseg.data.geometry import Geometry
 from msseg.files import write_json
@@ -57,9 +59,10 @@ def test_threshold_and_score_of_candidates_are_taken(tmp_path):
     assert run(*arguments) == 0 and len((tmp_path / "s.csv").read_text().splitlines()) == 2
 
 
-def test_a_container_is_written(tmp_path, monkeypatch, make_machine, capsys):
-    (tmp_path / "model/fold_0").mkdir(parents=True)
-    (tmp_path / "model/fold_0/checkpoint_final.safetensors").write_bytes(b"weights")
+def test_a_container_is_written(tmp_path, monkeypatch, make_machine, make_plan, make_configuration):
+    configuration = make_configuration()
+    weights = tmp_path / "model/fold_0/checkpoint_final.safetensors"
+    save_checkpoint(weights, Checkpoint({"w": torch.zeros(3)}, make_plan(configuration), configuration.name))
     monkeypatch.setenv("MSSEG_CACHE", str(tmp_path / "cache"))
     write_json(profile_module._profile_path(None, profile_module.machine_identity()), machine_to_json(make_machine()))
     arguments = (
@@ -76,7 +79,7 @@ def test_a_container_is_written(tmp_path, monkeypatch, make_machine, capsys):
     assert run(*arguments, "--explain") == 0 and not (tmp_path / "c").exists()
     assert run(*arguments) == 0
     assert 'MSSEG_CHANNELS="t2-mri adc" MSSEG_SLUG="prostate"' in (tmp_path / "c/Dockerfile").read_text()
-    assert (tmp_path / "c/model/fold_0/checkpoint_final.safetensors").read_bytes() == b"weights"
+    assert (tmp_path / "c/model/fold_0/checkpoint_final.safetensors").read_bytes() == weights.read_bytes()
 
 
 def test_many_faults_are_counted(tmp_path, capsys):
