@@ -34,7 +34,7 @@ _SHOWN = 60
 class CandidateList:
     """How a challenge names its scans: `case_of` gives the scan of a name without channel and ending, or None.
 
-    The probability is that of the class `label`, where a model has it, else of all foreground together.
+    The probability is that of the class or region `label`, where a model has it, else of all foreground together.
     """
 
     case_of: CaseOf
@@ -158,10 +158,8 @@ def _stored(rule: CandidateList, path: Path) -> tuple[np.ndarray, Geometry]:
     from msseg.inference.probability_files import read_probabilities
 
     stored = read_probabilities(path)
-    index = {name.lower(): number for number, name in enumerate(stored.labels)}
-    if rule.label in index:
-        return stored.probabilities[index[rule.label]], stored.geometry
-    return 1 - stored.probabilities[0], stored.geometry
+    wanted = stored.called(rule.label)
+    return stored.foreground() if wanted is None else wanted, stored.geometry
 
 
 def _certain(_: CandidateList, path: Path) -> tuple[np.ndarray, Geometry]:

@@ -99,8 +99,8 @@ def _interior(names: list[str], files: Mapping[str, Path]) -> Iterator[np.ndarra
         if stored.probabilities.shape[1] != 1:
             slices = stored.probabilities.shape[1]
             raise FileError(files[name], f"{slices} slices", "a flat image", "Predict the images one by one.")
-        index = {label.lower(): number for label, number in stored.labels.items()}
-        yield 1 - stored.probabilities[index.get(_MEMBRANE, 0), 0]
+        membrane = stored.called(_MEMBRANE)
+        yield (stored.foreground() if membrane is None else 1 - membrane)[0]
 
 
 def _certain(names: list[str], masks: Mapping[str, Path]) -> Iterator[np.ndarray]:

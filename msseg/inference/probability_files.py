@@ -60,6 +60,17 @@ class StoredProbabilities:
         """How far a value may lie off what was written."""
         return 0.5 / (2**self.bits - 1)
 
+    def called(self, name: str) -> np.ndarray | None:
+        """The probability (z, y, x) of the class or region of that name, in small letters; None where none has it."""
+        names = [region.name for region in self.regions] or list(self.labels)
+        found = [index for index, one in enumerate(names) if one.lower() == name]
+        return self.probabilities[found[0]] if found else None
+
+    def foreground(self) -> np.ndarray:
+        """The probability (z, y, x) of all classes but the first together; of regions, which overlap, the largest."""
+        whole: np.ndarray = self.probabilities.max(0) if self.regions else 1 - self.probabilities[0]
+        return whole
+
 
 def probabilities_path(name: str, folder: Path) -> Path:
     """Where the probabilities of the case called `name` lie."""

@@ -12,6 +12,7 @@ from msseg.data.geometry import Geometry
 from msseg.data.image import read_geometry
 from msseg.errors import DatasetError
 from msseg.inference.probability_files import probabilities_path, write_probabilities
+from planning.regions import Region
 
 LUNA = Challenge("luna16", "", "", write=write, check=check)
 SCAN, OTHER = "1.3.6.1.4.1.14519.5.2.1.6279.6001.1", "1.3.6.1.4.1.14519.5.2.1.6279.6001.2"
@@ -117,6 +118,17 @@ def test_of_several_classes_without_a_nodule_all_foreground_counts(nodules, tmp_
     write_probabilities(probabilities_path(SCAN, tmp_path / "pred"), parts, GRID, {"background": 0, "a": 1, "b": 2})
     submit(LUNA, tmp_path / "pred", tmp_path / "s.csv")
     assert (tmp_path / "s.csv").read_text().splitlines()[1].endswith(",0.899992")
+
+
+def test_of_regions_the_nodules_are_found_by_name_and_all_of_them_count_where_none_has_it(nodules, tmp_path):
+    labels = {"background": 0, "edge": 1, "core": 2}
+    for named, expected in (("Nodule", 0.9), ("lump", 0.99)):
+        inside = Region(named, (1, 2), 1), Region("core", (2,), 2)
+        path = probabilities_path(SCAN, tmp_path / named)
+        write_probabilities(path, np.stack([nodules, 1.1 * nodules]), GRID, labels, regions=inside)
+        submit(LUNA, tmp_path / named, tmp_path / f"{named}.csv")
+        found = (tmp_path / f"{named}.csv").read_text().splitlines()[1].split(",")[-1]
+        assert float(found) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_scan_without_a_prediction_and_a_file_of_no_scan_are_refused(predictions, images, tmp_path):
