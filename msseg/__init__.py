@@ -16,7 +16,7 @@ _PLACES = {
     "plan_and_preprocess": "msseg.pipeline.planning",
     "PlanningOptions": "msseg.pipeline.planning",
     "train": "msseg.pipeline.training",
-    "TrainingOptions": "msseg.pipeline.training",
+    "TrainingOptions": "msseg.pipeline.training_options",
     "predict": "msseg.pipeline.prediction",
     "load_predictor": "msseg.pipeline.prediction",
     "PredictionOptions": "msseg.inference.predictor",

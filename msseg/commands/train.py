@@ -13,7 +13,8 @@ from msseg.processes import Processes, processes_in
 if TYPE_CHECKING:
     from msseg.interrupts import StopRequest
     from msseg.pipeline.folds import FoldsReport
-    from msseg.pipeline.training import TrainingOptions, TrainingReport
+    from msseg.pipeline.training import TrainingReport
+    from msseg.pipeline.training_options import TrainingOptions
     from msseg.training.distributed import Team
     from planning.costs.estimate import Estimate
     from planning.costs.machine import Machine
@@ -166,7 +167,7 @@ def _common(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _options(arguments: argparse.Namespace) -> TrainingOptions:
-    from msseg.pipeline.training import TrainingOptions
+    from msseg.pipeline.training_options import TrainingOptions
 
     return TrainingOptions(
         configuration=arguments.configuration,

@@ -14,7 +14,8 @@ from msseg.interrupts import StopRequest
 from msseg.pipeline.evaluation import draw_pictures, evaluate
 from msseg.pipeline.planning import PlanningOptions, plan_and_preprocess
 from msseg.pipeline.prediction import OutputWish, predict
-from msseg.pipeline.training import TrainingOptions, train
+from msseg.pipeline.training import train
+from msseg.pipeline.training_options import TrainingOptions
 
 # A patch of a few hundred thousand voxels: enough to see a kidney, small enough for minutes on two cores.
 MEMORY_BYTES = 2_000_000_000

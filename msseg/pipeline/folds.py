@@ -11,7 +11,8 @@ from msseg.evaluation.tables import aligned
 from msseg.files import read_json
 from msseg.folders import Task, find_task, project_root
 from msseg.interrupts import StopRequest
-from msseg.pipeline.training import TrainingOptions, TrainingReport, train
+from msseg.pipeline.training import TrainingReport, train
+from msseg.pipeline.training_options import TrainingOptions
 from msseg.training.distributed import ALONE, Team
 
 ALL_FOLDS = "all-folds"

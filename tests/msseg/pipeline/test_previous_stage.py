@@ -23,9 +23,12 @@ from msseg.networks.build import build_network
 from msseg.pipeline.configurations import plan_for_network
 from msseg.pipeline.explain_training import TrainingWish, explain_training
 from msseg.pipeline.planning import PlanningOptions, load_plan, plan_and_preprocess
-from msseg.pipeline.previous_stage import ORIGINS, ensure_previous, first_stage, planned_model
-from msseg.pipeline.training import TrainingOptions, prepared_cases, train
+from msseg.pipeline.prepared_cases import prepared_cases
+from msseg.pipeline.previous_stage import NEXT_STAGE, ORIGINS, ensure_previous, first_stage, planned_model
+from msseg.pipeline.training import train
+from msseg.pipeline.training_options import TrainingOptions
 from msseg.planes import previous_labels
+from msseg.training.distributed import Team
 from planning.plan import Configuration, Plan, plan_from_json, plan_to_json
 
 TASK = "Dataset007_Far"
@@ -212,3 +215,18 @@ def test_explain_counts_the_predictions_that_are_missing_and_both_networks_at_th
     assert parts["trained"].keys() - parts["predicted"].keys() == {"predict with 3d_lowres"}
     alone = explain_training(TASK, 0, machine, replace(wish, configuration="3d"), device="cpu", workers=1)
     assert sum(parts["predicted"].values()) > alone.wall_s
+
+
+def test_where_the_leading_process_was_stopped_the_others_predict_nothing_and_end(task, stage, monkeypatch):
+    monkeypatch.setattr("msseg.pipeline.training.find_task", lambda _name, _root: task)
+
+    class Follower(Team):
+        leads, is_shared = False, True
+
+        def told_by_lead(self, _make):
+            return True
+
+    options = TrainingOptions(configuration="3d_cascade", recipe="budget", epochs=1)
+    report = train(TASK, 0, None, options, "cpu", workers=1, team=Follower())
+    assert report.result.ended == "stopped" and not report.complete
+    assert not (stage / NEXT_STAGE).exists()

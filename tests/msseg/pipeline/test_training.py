@@ -17,7 +17,9 @@ from msseg.pipeline import validation
 from msseg.pipeline.configurations import plan_for_network
 from msseg.pipeline.planning import PlanningOptions, load_plan, plan_and_preprocess
 from msseg.pipeline.prediction import load_predictor
-from msseg.pipeline.training import TrainingOptions, TrainingReport, prepared_cases, train
+from msseg.pipeline.prepared_cases import prepared_cases
+from msseg.pipeline.training import TrainingReport, train
+from msseg.pipeline.training_options import TrainingOptions
 from msseg.training.job import TrainingResult
 from planning.fingerprint import fingerprint_from_json, fingerprint_to_json
 from planning.plan import plan_to_json

@@ -13,7 +13,8 @@ from msseg.files import read_json, write_json
 from msseg.folders import Task, find_task
 from msseg.pipeline.planning import PlanningOptions, load_plan, plan_and_preprocess
 from msseg.pipeline.prediction import load_predictor
-from msseg.pipeline.training import TrainingOptions, train
+from msseg.pipeline.training import train
+from msseg.pipeline.training_options import TrainingOptions
 from msseg.training.log import LOG, read_log
 from planning.plan import plan_to_json
 

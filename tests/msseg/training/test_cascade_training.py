@@ -14,7 +14,7 @@ from msseg.checkpoint import LATEST, load_checkpoint
 from msseg.data.store import open_case, stored_names
 from msseg.errors import CheckpointError
 from msseg.interrupts import StopRequest
-from msseg.pipeline.training import segment_maker
+from msseg.pipeline.fold_to_train import segment_maker
 from msseg.training.job import PreviousStage, TrainingJob
 from msseg.training.log import LOG, read_log
 from msseg.training.loop import train_fold

@@ -13,7 +13,7 @@ from msseg.checkpoint import FINAL, LATEST, load_checkpoint
 from msseg.data.store import write_case
 from msseg.errors import CheckpointError, DatasetError, MssegError, ResourceError
 from msseg.interrupts import StopRequest
-from msseg.pipeline.training import segment_maker
+from msseg.pipeline.fold_to_train import segment_maker
 from msseg.training import loop
 from msseg.training.job import TrainingJob
 from msseg.training.log import read_log
