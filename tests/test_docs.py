@@ -1,7 +1,10 @@
 """The examples of the documentation."""
 
 import ast
+import configparser
+import contextlib
 import importlib
+import io
 import re
 from pathlib import Path
 
@@ -44,3 +47,42 @@ def test_no_page_links_to_a_file_that_is_not_there():
     links = [(page, target) for page in PAGES for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())]
     missing = [f"{page.name}: {target}" for page, target in links if not (page.parent / target).exists()]
     assert missing == []
+
+
+def console_scripts() -> dict[str, str]:
+    """The module of each console script."""
+    setup = configparser.ConfigParser(interpolation=None)
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    lines = setup["options.entry_points"]["console_scripts"].split("\n")
+    named = (line.split("=") for line in lines if line.strip())
+    return {name.strip(): target.strip().removesuffix(":main") for name, target in named}
+
+
+def written_options(script: str) -> set[tuple[str, str]]:
+    """Every option that a page gives to a console script, with the page: in examples and in running text.
+
+    A command ends with its line (unless that ends in a backslash), its comment, its closing backtick or a pipe.
+    """
+    command = re.compile(rf"(?<![\w/])(?:{script}|-m {re.escape(console_scripts()[script])})\b((?:\\\n|[^\n`#|])*)")
+    return {
+        (page.name, option)
+        for page in PAGES
+        for arguments in command.findall(page.read_text(encoding="utf-8"))
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", arguments)
+    }
+
+
+@pytest.mark.parametrize("script", console_scripts())
+def test_a_command_in_the_documentation_has_the_options_that_it_is_given(script):
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+        importlib.import_module(console_scripts()[script]).main(["--help"])
+    known = set(re.findall(r"--[a-z][a-z-]*", said.getvalue()))
+    assert [one for one in sorted(written_options(script)) if one[1] not in known] == []
+
+
+def test_no_page_names_a_command_that_is_not_installed():
+    named = {
+        (page.name, word) for page in PAGES for word in re.findall(r"`(msseg_\w+)", page.read_text(encoding="utf-8"))
+    }
+    known = {*console_scripts(), "msseg_data"}
+    assert [one for one in sorted(named) if one[1] not in known] == []
