@@ -67,20 +67,16 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None, coarse_mm:
     has_stages = not planar and fingerprint.instances is None and _encoder(budget) == OWN
     coarse = _coarse(target, budget, features, coarse_mm) if has_stages else None
     names = _names(planar, budget, coarse is not None)
-    targets = {name: _in_plane(target) if name in _DIMENSIONS else target for name in names}
-    if coarse is not None:
-        targets[LOW_RESOLUTION] = coarse
     sides = decide_pairs(fingerprint)
     mirrored = tuple(place for place, axis in enumerate(order) if axis not in sides.unmirrored)
     decided = [
-        _configuration(name, targets[name], planar, budget, features, fingerprint, mirrored)
-        for name in names
-        if name != CASCADE
+        _configuration(name, grid, planar, budget, features, fingerprint, mirrored)
+        for name, grid in _grids(names, target, coarse).items()
     ]
     channels = plan_channels(fingerprint.channels, fingerprint.intensities, fingerprint.relative_size_after_crop)
     volumes = class_volumes_mm3(fingerprint)
     weights = uniform_weights(len(fingerprint.labels)) if volumes is None else class_weights(volumes)
-    why = [
+    why = (
         reasons.axes(order, target, planar),
         reasons.spacing(fingerprint, order, target),
         *(reasons.channel(index, channel, fingerprint) for index, channel in enumerate(channels)),
@@ -89,7 +85,7 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None, coarse_mm:
         *sides.reasons,
         default,
         *(reason for _, configuration_reasons in decided for reason in configuration_reasons),
-    ]
+    )
     plan = Plan(
         dataset_name=fingerprint.dataset_name,
         channels=channels,
@@ -99,7 +95,7 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None, coarse_mm:
         configurations={configuration.name: configuration for configuration, _ in decided},
         default_configuration=default.decision,
         memory_bytes=_memory_bytes(budget),
-        reasons=tuple(why),
+        reasons=why,
         instances=fingerprint.instances,
         has_spacing=fingerprint.has_spacing,
         label_pairs=sides.pairs,
@@ -111,6 +107,14 @@ def make_plan(fingerprint: Fingerprint, budget: Budget | None = None, coarse_mm:
         plan = _with_cascade(plan)
     validate_plan(plan, "planner")
     return plan
+
+
+def _grids(names: Sequence[str], volume: Target, coarse: Target | None) -> dict[str, Target]:
+    """The grid of each configuration that is planned by itself; a cascade's second network has that of "3d"."""
+    grids = {name: _in_plane(volume) if name in _DIMENSIONS else volume for name in names if name != CASCADE}
+    if coarse is not None:
+        grids[LOW_RESOLUTION] = coarse
+    return grids
 
 
 def _with_cascade(plan: Plan) -> Plan:

@@ -51,12 +51,11 @@ def predict_logits(
     says. A 2D configuration is shown slice by slice, with neighbouring slices as channels if it has such. `branches`
     says which branches of a network answer: see `answering`. With `guidance`, a class that the networks'
     classification-guided modules see in no tile of the image is ruled out; one patch's word does not empty the others.
-    With `regions` the scores are of those, each by itself; num_classes counts them then.
-    `sides` says which classes a view from the other side answers for each other. `previous` is what the second network
-    of a cascade is shown beside the image.
-    The networks lie on `device` and in evaluation mode; the
-    result does too, unless its memory gave out. `on_batch(done, total)` counts forward passes; what it raises
-    ends the prediction. ResourceError where memory gives out.
+    With `regions` the scores are of those, each by itself; `num_classes` counts them then. `sides` says which classes a
+    view from the other side answers for each other. `previous` is what the second network of a cascade is shown beside
+    the image. The networks lie on `device` and in evaluation mode; the result lies there too, unless its memory gave
+    out. `on_batch(done, total)` counts forward passes; what it raises ends the prediction. ResourceError where memory
+    gives out.
     """
     passes = Passes(networks, branches, guidance, regions)
     window = make_window(

@@ -121,11 +121,7 @@ def find_best(
         raise MssegError(f"--prefer {options.prefer}: unknown; expected one of {', '.join(CHOICES)}.")
     place, stop = find_task(os.fspath(task), project_root(root)), stop or StopRequest()
     folds, dataset = read_folds(place), read_dataset(place.raw, place.preprocessed)
-    found = [_with_labels_of(dataset, one) for one in cross_validations(place, folds)]
-    models = [one for one in found if one.complete]
-    incomplete = tuple(one for one in found if not one.complete)
-    if not models:
-        raise nothing_complete(place, incomplete)
+    models, incomplete = _models(place, folds, dataset)
     metric = task_metric(models[0].plan, options.challenge, options.decide_by)
     cases, workers = _cases(dataset, folds, place), workers or default_workers()
     groups = groups_in_order(folds.cases, folds.groups)
@@ -145,6 +141,15 @@ def find_best(
         scored[" + ".join(member.name for member in members)] = one
     report = _chosen(replace(report, scored=scored), folds, groups, options)
     return _written(report, place, folds, options)
+
+
+def _models(place: Task, folds: Folds, dataset: Dataset) -> tuple[list[CrossValidation], tuple[CrossValidation, ...]]:
+    """The models whose folds leave out every case, and those that lack something; CheckpointError without the first."""
+    found = [_with_labels_of(dataset, one) for one in cross_validations(place, folds)]
+    incomplete = tuple(one for one in found if not one.complete)
+    if len(incomplete) == len(found):
+        raise nothing_complete(place, incomplete)
+    return [one for one in found if one.complete], incomplete
 
 
 def _chosen(report: FindBestReport, folds: Folds, groups: Sequence[str], options: FindBestOptions) -> FindBestReport:

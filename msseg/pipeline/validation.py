@@ -78,19 +78,13 @@ def validate_fold(
     predicting = time.monotonic()
     report = _predict(predictor, cases, output, looking, quiet, stop)
     predicted_s = time.monotonic() - predicting
-    if report.failed:
-        name, reason = next(iter(report.failed.items()))
-        raise DatasetError(f"{output}: {len(report.failed)} validation cases failed; the first is {name}: {reason}")
     if report.stopped:
         return None
     pairs = [Pair(case.name, output_path(case, output), case.label_path) for case in cases if case.label_path]
-    options = EvaluationOptions(instances=dataset.instances, ignore=dataset.ignore)
-    evaluation = evaluate_pairs(pairs, dataset.measured, options, workers)
-    write_evaluation(evaluation, job.folder / "validation.json", job.folder / "validation.csv")
+    evaluation = _evaluated(job.folder, dataset, pairs, workers)
     if plan.instances is None:
         references = replace(predictor.label_map, ignore=plan.ignore)
-        score = rules_score(plan.regions)
-        choose_postprocessing(job.folder, pairs, references, workers, plan.has_spacing, score)
+        choose_postprocessing(job.folder, pairs, references, workers, plan.has_spacing, rules_score(plan.regions))
     if decide_by == NO_DECISION:
         (job.folder.parent / DECISION_FILE).unlink(missing_ok=True)
     decided = looking.decide(_spare_s(job, trained_s, start), workers, quiet, lambda: stop.requested)
@@ -109,7 +103,10 @@ def _predict(
     quiet: bool,
     stop: StopRequest,
 ) -> PredictionReport:
-    """Segmentations of all cases; those whose objects are looked at leave their probabilities too."""
+    """Segmentations of all cases; those whose objects are looked at leave their probabilities too.
+
+    Raises DatasetError where a case fails.
+    """
     reports = [
         predict_folder(
             predictor,
@@ -123,12 +120,24 @@ def _predict(
         for group, beside in looking.groups(cases)
         if group
     ]
+    failed = {name: reason for one in reports for name, reason in one.failed.items()}
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise DatasetError(f"{output}: {len(failed)} validation cases failed; the first is {name}: {reason}")
     return PredictionReport(
         written=tuple(name for one in reports for name in one.written),
         skipped=tuple(name for one in reports for name in one.skipped),
-        failed={name: reason for one in reports for name, reason in one.failed.items()},
+        failed={},
         stopped=tuple(name for one in reports for name in one.stopped),
     )
+
+
+def _evaluated(fold: Path, dataset: Dataset, pairs: Sequence[Pair], workers: int) -> Evaluation:
+    """The evaluation of the pairs as the data set asks for it, written into the fold's folder."""
+    options = EvaluationOptions(instances=dataset.instances, ignore=dataset.ignore)
+    evaluation = evaluate_pairs(pairs, dataset.measured, options, workers)
+    write_evaluation(evaluation, fold / "validation.json", fold / "validation.csv")
+    return evaluation
 
 
 def _spare_s(job: TrainingJob, trained_s: float, start: float) -> float:

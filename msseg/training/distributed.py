@@ -32,6 +32,7 @@ _LOOK_EVERY_S = 0.1
 _PATIENCE_S = 20.0
 _LEAVING_S = 60.0
 _FAILED, _LEFT = "failed", "left"
+# In what PyTorch says where an exchange fails; it has no error of its own for that in every version.
 _LOST_WORDS = ("gloo", "NCCL", "onnection")
 _LOST = (
     "another process of this training is gone: killed, perhaps as memory ran out, or its machine was lost. Run the "
