@@ -20,13 +20,12 @@ from torch import nn
 
 from msseg.errors import CheckpointError, PlanError
 from msseg.files import atomic_path, value_hash
+from msseg.folders import FINAL, LATEST
 from msseg.networks.build import build_network
 from msseg.previous_model import PreviousModel, previous_from_json
 from planning.plan import Configuration, Plan, plan_from_json, plan_to_json
 
 CHECKPOINT_VERSION = 1
-FINAL = "checkpoint_final.safetensors"
-LATEST = "checkpoint_latest.safetensors"
 
 _METADATA_KEY = "msseg"
 _WEIGHTS, _AVERAGED, _OPTIMISER = "weights/", "averaged/", "optimiser/"

@@ -16,6 +16,8 @@ from msseg.files import read_json
 from msseg.previous_model import INSIDE
 
 DEFAULT_ROOT = "msseg_data"
+# The weights in a fold's folder: those to predict with, and those that training goes on from.
+FINAL, LATEST = "checkpoint_final.safetensors", "checkpoint_latest.safetensors"
 _CASES_OF = {"2.5d": "2d", "3d_cascade": "3d"}
 _TASK_NUMBER = re.compile(r"^(?:Task|Dataset)0*(\d+)(?:_|$)")
 
@@ -137,7 +139,7 @@ def _answering(task: str, names: list[str]) -> list[str]:
 
 
 def _trained_models(folder: Path) -> list[Path]:
-    models = {path.parent.parent for path in folder.glob("**/fold_*/checkpoint_final.safetensors")}
+    models = {path.parent.parent for path in folder.glob(f"**/fold_*/{FINAL}")}
     return sorted(model for model in models if model.name != INSIDE)  # what a cascade brings along is part of it
 
 

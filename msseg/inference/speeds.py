@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msseg.errors import CheckpointError, MssegError
 from msseg.files import content_hash, read_json
+from msseg.folders import FINAL
 from msseg.inference.mirrors import HALF, Mirror
 
 if TYPE_CHECKING:  # it would load torch, and the command line shows the presets without
@@ -18,8 +19,6 @@ if TYPE_CHECKING:  # it would load torch, and the command line shows the presets
 SPEEDS_FILE = "speeds.json"
 SPEEDS_VERSION = 1
 EXACT = "exact"
-# The name is `msseg.checkpoint.FINAL`, which would load torch.
-_WEIGHTS = "checkpoint_final.safetensors"
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def _cases(one: MeasuredSpeed) -> str:
 
 def _checkpoints(model_dir: Path, value: Mapping[str, Any]) -> list[tuple[Path, str]]:
     """The checkpoint of each fold that was measured, and the hash that it had."""
-    return [(model_dir / f"fold_{name}" / _WEIGHTS, fold["checkpoint"]) for name, fold in value["folds"].items()]
+    return [(model_dir / f"fold_{name}" / FINAL, fold["checkpoint"]) for name, fold in value["folds"].items()]
 
 
 def _is_of_weights(checkpoint: tuple[Path, str]) -> bool:

@@ -11,13 +11,11 @@ from typing import Any
 
 from msseg.errors import CheckpointError, DatasetError
 from msseg.files import read_json
-from msseg.folders import Task
+from msseg.folders import FINAL, Task
 from msseg.pipeline.model_header import read_header
 from msseg.pipeline.splits import groups_of
 from msseg.previous_model import previous_from_json
 from planning.plan import Plan, plan_from_json
-
-_FINAL = "checkpoint_final.safetensors"  # msseg.checkpoint, which loads torch
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def read_folds(task: Task) -> Folds:
 
 def cross_validations(task: Task, folds: Folds) -> list[CrossValidation]:
     """The models of a task that have a trained fold, by name, whole or not."""
-    found = sorted({path.parent.parent for path in task.models.glob(f"*/fold_*/{_FINAL}")})
+    found = sorted({path.parent.parent for path in task.models.glob(f"*/fold_*/{FINAL}")})
     models = [cross_validation(task, folds, folder) for folder in found]
     return [one for one in models if one is not None]
 
@@ -105,7 +103,7 @@ def nothing_complete(task: Task, incomplete: Sequence[CrossValidation]) -> Check
 
 def cross_validation(task: Task, folds: Folds, folder: Path) -> CrossValidation | None:
     """The model in a folder; None where nothing is trained, or on all cases alone, or it does not tell its folds."""
-    headers = {fold: _header(folder / f"fold_{fold}" / _FINAL) for fold in folds.validation}
+    headers = {fold: _header(folder / f"fold_{fold}" / FINAL) for fold in folds.validation}
     known = [header for header in headers.values() if header is not None]
     if not known or "identity" not in known[0]["metadata"]:
         return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msseg.data.cases import Case
 from msseg.data.dataset import read_dataset
 from msseg.errors import CheckpointError
-from msseg.folders import Task, find_task, project_root
+from msseg.folders import FINAL, Task, find_task, project_root
 from msseg.inference.speeds import SPEEDS
 from msseg.parallel import default_workers
 from msseg.pipeline.explain_headers import preparation_bytes
@@ -141,9 +141,7 @@ def _validation_cases(
     by_name = {case.name: case for case in read_dataset(_task(folder, task, root).raw).training}
     found = []
     for fold in header.folds:
-        identity = read_header(folder / f"{_FOLD}{fold}" / "checkpoint_final.safetensors")["metadata"].get(
-            "identity", {}
-        )
+        identity = read_header(folder / f"{_FOLD}{fold}" / FINAL)["metadata"].get("identity", {})
         names = sorted(identity.get("validation_cases", ()))[:most]
         found += [replace(by_name[name], label_path=None) for name in names if name in by_name]
     return found

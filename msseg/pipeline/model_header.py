@@ -11,10 +11,10 @@ from typing import Any
 
 from msseg.errors import CheckpointError
 from msseg.files import content_hash
+from msseg.folders import FINAL, LATEST
 from msseg.previous_model import PreviousModel, previous_from_json
 from planning.plan import Configuration, Plan, plan_from_json
 
-_NAMES = ("checkpoint_final.safetensors", "checkpoint_latest.safetensors")
 _METADATA_KEY = "msseg"
 _LENGTH = struct.Struct("<Q")
 _LONGEST_HEADER = 100_000_000
@@ -39,7 +39,7 @@ def read_model_header(folder: Path, folds: Sequence[str | int] | None = None) ->
     """The header of `folds` (default: all trained); CheckpointError where there is none, or one is damaged."""
     names = [str(fold) for fold in folds] if folds else _trained_folds(folder)
     if not names:
-        raise CheckpointError(f"{folder}: no trained fold (fold_*/{_NAMES[0]}). Train one first (msseg_train).")
+        raise CheckpointError(f"{folder}: no trained fold (fold_*/{FINAL}). Train one first (msseg_train).")
     paths = [_weights_path(folder, name) for name in names]
     headers = [read_header(path) for path in paths]
     plan = plan_from_json(headers[0]["plan"], str(paths[0]))
@@ -87,7 +87,7 @@ def _mirror_axes(header: dict[str, Any]) -> list[int]:
 
 
 def _trained_folds(folder: Path) -> list[str]:
-    for name in _NAMES:
+    for name in (FINAL, LATEST):
         found = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{name}"))
         if found:
             return found
@@ -95,5 +95,5 @@ def _trained_folds(folder: Path) -> list[str]:
 
 
 def _weights_path(folder: Path, fold: str) -> Path:
-    places = [folder / f"fold_{fold}" / name for name in _NAMES]
+    places = [folder / f"fold_{fold}" / name for name in (FINAL, LATEST)]
     return next((path for path in places if path.is_file()), places[0])

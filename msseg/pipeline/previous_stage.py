@@ -14,7 +14,7 @@ import numpy as np
 from msseg.data.store import case_key, open_case
 from msseg.errors import CheckpointError, PlanError
 from msseg.files import atomic_path, content_hash, read_json, write_json
-from msseg.folders import Task
+from msseg.folders import FINAL, Task
 from msseg.interrupts import StopRequest
 from msseg.pipeline.cross_validation import Folds, cross_validation, read_folds
 from msseg.progress import progress
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 # Of the first stage's model: `CASE.npy`, and beside them which weights and which prepared cases they belong to.
 NEXT_STAGE = "next_stage"
 ORIGINS = "predicted_from.json"
-_FINAL = "checkpoint_final.safetensors"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class FirstStage:
     @cached_property
     def weights(self) -> dict[str, str]:
         """What tells the weights of each fold from others."""
-        return {fold: content_hash(self.model / f"fold_{fold}" / _FINAL) for fold in self.folds.validation}
+        return {fold: content_hash(self.model / f"fold_{fold}" / FINAL) for fold in self.folds.validation}
 
     def origin(self, fold: str, name: str) -> dict[str, Any]:
         """What the prediction of a case depends on."""
