@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import locale
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +36,21 @@ def test_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real test data in {folder}; set MSSEG_TEST_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def called() -> Callable[..., str]:
+    """Calls a console script's `main` in this process; what it says, standard output before standard error."""
+
+    def call(name: str, *arguments: object, expected: int = 0) -> str:
+        main = importlib.import_module(f"msseg.commands.{name}").main
+        said, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors):
+            code = main([str(argument) for argument in arguments])
+        assert code == expected, errors.getvalue()
+        return said.getvalue() + errors.getvalue()
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
 import shutil
 from dataclasses import replace
 
@@ -38,23 +35,20 @@ def rod(number):
     return (rng.normal(0, 5, GRID.shape) + 40 * (label > 0) + 40 * (label == 9)).astype(np.float32)[None], label
 
 
-def called(name, *arguments, expected=0):
-    """Call a command in this process; what it says on both streams."""
-    main = importlib.import_module(f"msseg.commands.{name}").main
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        assert main([str(argument) for argument in arguments]) == expected, said.getvalue()
-    return said.getvalue()
+@pytest.fixture(scope="module")
+def train(called):
+    """Trains a fold, or all, by a few steps; what the command says."""
 
+    def train_briefly(root, fold, configuration, expected=0):
+        words = (TASK, fold, "--root", root, "--configuration", configuration, "--recipe", "budget", "--epochs", 1)
+        length = ("--set", "steps_per_epoch=4", "--device", "cpu", "--workers", 1)
+        return called("train", *words, *length, expected=expected)
 
-def train(root, fold, configuration, *more, expected=0):
-    words = (TASK, fold, "--root", root, "--configuration", configuration, "--recipe", "budget", "--epochs", 1)
-    length = ("--set", "steps_per_epoch=4", "--device", "cpu", "--workers", 1)
-    return called("train", *words, *length, *more, expected=expected)
+    return train_briefly
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(called, tmp_path_factory):
     """A task with a plan of small networks at two resolutions, and two folds."""
     folder = tmp_path_factory.mktemp("cascade")
     raw = folder / "raw" / TASK
@@ -64,20 +58,8 @@ def root(tmp_path_factory):
         write_label(raw / f"labelsTr/rod_{number}.nii", label, GRID)
     description = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "rod": 7, "core": 9}}
     write_json(raw / "dataset.json", {**description, "numTraining": CASES, "file_ending": ".nii"})
-    words = (
-        TASK,
-        "--root",
-        folder,
-        "--memory",
-        "1GB",
-        "--workers",
-        1,
-        "--network",
-        "plain_unet",
-        "--configuration",
-        "3d",
-    )
-    called("plan_and_preprocess", *words)
+    words = ("--root", folder, "--memory", "1GB", "--workers", 1, "--network", "plain_unet", "--configuration", "3d")
+    called("plan_and_preprocess", TASK, *words)
     preprocessed = folder / "preprocessed" / TASK
     plan = plan_from_json(read_json(preprocessed / "plan.json"), "plan.json")
     small = replace(
@@ -104,7 +86,7 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(root):
+def trained(root, train):
     """The root with two folds of both networks; what was said before the first was there."""
     untrained = train(root, 0, "3d_cascade", expected=1)
     train(root, "all-folds", "3d_lowres")
@@ -153,7 +135,7 @@ def test_validation_is_done_again_where_the_first_network_has_changed(trained, t
     assert not is_validated(models / CASCADE / "fold_0", ["rod_0", "rod_1"])
 
 
-def test_a_cascade_predicts_from_its_folder_wherever_both_are(trained, tmp_path):
+def test_a_cascade_predicts_from_its_folder_wherever_both_are(called, trained, tmp_path):
     root = trained[0]
     images = root / "raw" / TASK / "imagesTr"
     called("predict", "-i", images, "-o", tmp_path / "a", "-m", root / "models" / TASK / CASCADE, "--device", "cpu")
@@ -171,7 +153,7 @@ def test_a_cascade_predicts_from_its_folder_wherever_both_are(trained, tmp_path)
     assert "whose first model is gone" in called("predict", *gone, expected=1)
 
 
-def test_models_are_compared_by_cases_that_no_stage_has_seen(trained, tmp_path):
+def test_models_are_compared_by_cases_that_no_stage_has_seen(called, trained, tmp_path):
     root = trained[0]
     said = called("find_best", TASK, "--root", root, "--device", "cpu", "--workers", 1)
     assert f"{CASCADE} + {LOW}" in said
@@ -186,7 +168,7 @@ def test_models_are_compared_by_cases_that_no_stage_has_seen(trained, tmp_path):
     assert len(list((tmp_path / "out").glob("rod_*.nii"))) == CASES
 
 
-def test_a_first_model_that_lacks_a_fold_leaves_the_cascade_out(trained, tmp_path):
+def test_a_first_model_that_lacks_a_fold_leaves_the_cascade_out(called, trained, tmp_path):
     root = tmp_path / "root"
     shutil.copytree(trained[0], root)
     shutil.rmtree(root / "models" / TASK / LOW / "fold_1")
@@ -195,12 +177,12 @@ def test_a_first_model_that_lacks_a_fold_leaves_the_cascade_out(trained, tmp_pat
     assert "msseg_train Task08_Rods 1 --configuration 3d_lowres --network plain_unet --recipe budget" in said
 
 
-def test_speeds_are_measured_through_both_networks(trained):
+def test_speeds_are_measured_through_both_networks(called, trained):
     said = called("speeds", trained[0] / "models" / TASK / CASCADE, "--device", "cpu", "--cases", 1)
     assert "balanced" in said
 
 
-def test_the_cost_of_both_networks_is_explained_from_headers(trained, tmp_path, monkeypatch, make_machine):
+def test_the_cost_of_both_networks_is_explained_from_headers(called, trained, tmp_path, monkeypatch, make_machine):
     monkeypatch.setenv("MSSEG_CACHE", str(tmp_path / "cache"))
     write_json(profile._profile_path(None, profile.machine_identity()), machine_to_json(make_machine()))
     images, models = trained[0] / "raw" / TASK / "imagesTr", trained[0] / "models" / TASK

@@ -86,3 +86,9 @@ def test_no_page_names_a_command_that_is_not_installed():
     }
     known = {*console_scripts(), "msseg_data"}
     assert [one for one in sorted(named) if one[1] not in known] == []
+
+
+def test_no_page_names_a_program_that_is_not_there():
+    path = re.compile(r"\b(?:msseg|planning|benchmarks|tests)/[\w/]+\.py\b")
+    named = {(page.name, found) for page in PAGES for found in path.findall(page.read_text(encoding="utf-8"))}
+    assert [one for one in sorted(named) if not (ROOT / one[1]).is_file()] == []

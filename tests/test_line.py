@@ -3,9 +3,6 @@
 What else they should do is asked of them in this process: a start takes seconds.
 """
 
-import contextlib
-import importlib
-import io
 import json
 import signal
 import subprocess
@@ -65,14 +62,6 @@ def command(name, *arguments, expected=0):
     return done.stdout
 
 
-def called(name, *arguments, expected=0):
-    """Call a command in this process; its standard output."""
-    main = importlib.import_module(f"msseg.commands.{name}").main
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        assert main([str(argument) for argument in arguments]) == expected
-    return said.getvalue()
-
-
 @pytest.fixture(scope="module")
 def trained(root):
     """The root after planning, preprocessing and one short training."""
@@ -114,17 +103,17 @@ def test_a_fold_leaves_checkpoint_log_curves_and_validation(trained):
     assert (fold.parent / "postprocessing.json").is_file()
 
 
-def test_planning_again_keeps_every_case(trained):
+def test_planning_again_keeps_every_case(called, trained):
     arguments = [TASK, "--root", trained, "--memory", "1GB", "--workers", 1]
     assert "0 cases preprocessed, 6 kept" in called("plan_and_preprocess", *arguments)
 
 
-def test_training_again_says_that_it_is_complete(trained):
+def test_training_again_says_that_it_is_complete(called, trained):
     arguments = [TASK, "0", "--root", trained, "--epochs", 1, "--recipe", "budget", "--device", "cpu"]
     assert "trained (epochs, 50 steps)" in called("train", *arguments, "--workers", 1)
 
 
-def test_a_plan_edited_by_hand_is_honoured_and_a_contradiction_refused(trained):
+def test_a_plan_edited_by_hand_is_honoured_and_a_contradiction_refused(called, trained):
     path = trained / "preprocessed" / TASK / "plan.json"
     before = path.read_text()
     try:
@@ -140,7 +129,7 @@ def test_a_plan_edited_by_hand_is_honoured_and_a_contradiction_refused(trained):
         path.write_text(before)
 
 
-def test_a_broken_image_is_reported_and_harms_no_other(trained, tmp_path):
+def test_a_broken_image_is_reported_and_harms_no_other(called, trained, tmp_path):
     images = tmp_path / "in"
     images.mkdir()
     source = trained / "raw" / TASK / "imagesTs" / "ball_6_0000.nii.gz"
@@ -153,7 +142,7 @@ def test_a_broken_image_is_reported_and_harms_no_other(trained, tmp_path):
     assert not (tmp_path / "out" / "pointer.nii.gz").exists()
 
 
-def test_check_only_names_every_problem_and_fails(root, tmp_path):
+def test_check_only_names_every_problem_and_fails(called, root, tmp_path):
     raw = tmp_path / "raw" / TASK
     for part in ("imagesTr", "labelsTr"):
         (raw / part).mkdir(parents=True)

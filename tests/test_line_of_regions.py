@@ -1,8 +1,5 @@
 """The whole line on overlapping regions, through the commands: planned, trained, predicted, compared, averaged."""
 
-import contextlib
-import importlib
-import io
 import json
 
 import numpy as np
@@ -22,13 +19,6 @@ PAINTED = (2, 1, 4)
 TINY = ["--epochs", "1", "--recipe", "budget", "--device", "cpu", "--workers", "1", "--quiet"]
 TINY += ["--set", "steps_per_epoch=40", "--set", "validation_batches=1", "--set", "base_features=6"]
 ONE = ["--device", "cpu", "--workers", "1", "--quiet"]
-
-
-def called(name, *arguments, expected=0):
-    main = importlib.import_module(f"msseg.commands.{name}").main
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        assert main([str(argument) for argument in arguments]) == expected
-    return said.getvalue()
 
 
 def tumour(generator):
@@ -57,7 +47,7 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(root):
+def trained(called, root):
     """Two networks, of one branch and of several, on the two folds that keep patients together."""
     called("plan_and_preprocess", TASK, "--root", root, "--memory", "300MB", "--workers", "1")
     for network in ("plain_unet", "unet2p"):
@@ -66,7 +56,7 @@ def trained(root):
 
 
 @pytest.fixture(scope="module")
-def predicted(trained, tmp_path_factory):
+def predicted(called, trained, tmp_path_factory):
     """The test images' segmentations and probabilities by each network."""
     folder = tmp_path_factory.mktemp("predicted")
     for network in ("plain_unet", "unet2p"):
@@ -106,7 +96,7 @@ def test_labels_are_painted_from_the_saved_probabilities(predicted):
         assert is_sure.mean() > 0.99 and set(np.unique(label)) == {0, 1, 2, 4}
 
 
-def test_what_was_learnt_is_measured_by_region(trained, predicted):
+def test_what_was_learnt_is_measured_by_region(called, trained, predicted):
     references = trained / "raw" / TASK / "labelsTs"
     table = called("evaluate", "-p", predicted / "plain_unet", "-r", references, "--workers", "1")
     result = read_json(predicted / "plain_unet" / "evaluation.json")
@@ -120,7 +110,7 @@ def test_what_was_learnt_is_measured_by_region(trained, predicted):
         assert result["cases"][0]["labels"][name]["dice"] == wanted
 
 
-def test_an_ensemble_averages_sigmoids_and_paints_the_mean(predicted, tmp_path):
+def test_an_ensemble_averages_sigmoids_and_paints_the_mean(called, predicted, tmp_path):
     rooms = [predicted / "plain_unet", predicted / "unet2p"]
     called("ensemble", "-i", *rooms, "-o", tmp_path, "--save-probabilities", "16", "--quiet")
     mean = np.mean([read_probabilities(room / "p1_7.probabilities.npz").probabilities for room in rooms], axis=0)
@@ -130,7 +120,7 @@ def test_an_ensemble_averages_sigmoids_and_paints_the_mean(predicted, tmp_path):
     np.testing.assert_array_equal(read_label(tmp_path / "p1_7.nii.gz")[0][is_sure], painted(mean)[is_sure])
 
 
-def test_a_threshold_is_that_of_every_region(trained, predicted, tmp_path):
+def test_a_threshold_is_that_of_every_region(called, trained, predicted, tmp_path):
     model, images = trained / "models" / TASK / "3d_plain_unet", trained / "raw" / TASK / "imagesTs"
     wish = ["--no-postprocessing", "--no-mirroring", *ONE]
     called("predict", "-i", images, "-o", tmp_path / "one", "-m", model, "--threshold", "0.8", *wish)
@@ -142,7 +132,7 @@ def test_a_threshold_is_that_of_every_region(trained, predicted, tmp_path):
         np.testing.assert_array_equal(label[is_sure], painted(probabilities, 0.8)[is_sure])
 
 
-def test_the_best_of_all_is_chosen_by_the_regions_and_predicts(trained, tmp_path):
+def test_the_best_of_all_is_chosen_by_the_regions_and_predicts(called, trained, tmp_path):
     said = called("find_best", TASK, "--root", trained, *ONE[:-1])
     models = trained / "models" / TASK
     figures = read_json(models / "inference.json")["figures"]

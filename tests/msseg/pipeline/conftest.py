@@ -1,15 +1,20 @@
-"""A small data set folder that can be planned."""
+"""A small data set folder that can be planned, and a model that can predict."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from msseg.checkpoint import Checkpoint, save_checkpoint
 from msseg.data.geometry import Geometry
 from msseg.data.image import write_image, write_label
 from msseg.files import write_json
+from msseg.networks.build import build_network
+from planning.plan import Configuration, Plan
 
 GRID = Geometry(shape=(12, 16, 16), spacing_mm=(2.0, 1.0, 1.0))
 
@@ -27,3 +32,13 @@ def boxes(tmp_path: Path) -> Path:
     description = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "box": 1}, "file_ending": ".nii"}
     write_json(folder / "dataset.json", description)
     return folder
+
+
+@pytest.fixture
+def model_dir(tmp_path: Path, make_plan: Callable[..., Plan], make_configuration: Callable[..., Configuration]) -> Path:
+    """A model folder of one untrained fold, for patches of 8 × 8 × 8."""
+    configuration = make_configuration()
+    network = build_network(configuration, 1, 2, torch.Generator().manual_seed(0))
+    checkpoint = Checkpoint(network.state_dict(), make_plan(configuration), configuration.name)
+    save_checkpoint(tmp_path / "model/fold_0/checkpoint_final.safetensors", checkpoint)
+    return tmp_path / "model"

@@ -1,8 +1,5 @@
 """All folds of two tiny networks, compared, and the choice predicted with: the commands as a user calls them."""
 
-import contextlib
-import importlib
-import io
 import json
 import re
 import shlex
@@ -29,13 +26,6 @@ TINY = ["--epochs", "1", "--recipe", "budget", "--device", "cpu", "--workers", "
 TINY += ["--set", "steps_per_epoch=2", "--set", "validation_batches=1", "--set", "base_features=4"]
 
 
-def called(name, *arguments, expected=0):
-    main = importlib.import_module(f"msseg.commands.{name}").main
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        assert main([str(argument) for argument in arguments]) == expected
-    return said.getvalue()
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """Six volumes of three patients with a bright bar, planned and preprocessed, and folders of two to predict."""
@@ -57,7 +47,7 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(root):
+def trained(called, root):
     """All folds in 3D, and one of 2D; patients stay together, so there are three folds."""
     arguments = [TASK, "all-folds", "--root", root, "--group-by", "p\\d+", *TINY]
     called("train", *arguments)
@@ -66,7 +56,7 @@ def trained(root):
 
 
 @pytest.fixture(scope="module")
-def compared(trained):
+def compared(called, trained):
     """Both models complete and compared; what the command said before and after."""
     before = called("find_best", TASK, "--root", trained, "--device", "cpu", "--workers", "1")
     for line in re.findall(r"^  msseg_train (.*)$", before, re.M):
@@ -79,7 +69,7 @@ def files_of(root, pattern):
     return {path: path.stat().st_mtime_ns for path in (root / "models" / TASK).glob(pattern)}
 
 
-def test_every_fold_is_trained_once_and_then_left_as_it_is(trained):
+def test_every_fold_is_trained_once_and_then_left_as_it_is(called, trained):
     files = files_of(trained, "3d*/fold_*/*")
     assert {path.parent.name for path in files} == {"fold_0", "fold_1", "fold_2"}
     arguments = [word for word in TINY if word != "--quiet"]
@@ -108,7 +98,7 @@ def test_the_chosen_model_is_written_with_figures_and_its_command(compared):
     assert figures["chosen"] == " + ".join(best["members"]) == figures["best"]
 
 
-def test_a_probability_file_that_was_deleted_is_made_again_and_no_other(compared):
+def test_a_probability_file_that_was_deleted_is_made_again_and_no_other(called, compared):
     root, _, after = compared
     files = files_of(root, "*/fold_*/validation_probabilities/*.npz")
     assert len(files) == 2 * CASES
@@ -132,7 +122,7 @@ def test_a_figure_is_that_of_the_validation_of_the_folds(compared):
 
 
 @pytest.mark.parametrize("limit", [(), ("--max-ram", "2GB")])
-def test_an_ensemble_predicts_the_mean_of_its_members(compared, tmp_path, limit, make_machine, monkeypatch):
+def test_an_ensemble_predicts_the_mean_of_its_members(called, compared, tmp_path, limit, make_machine, monkeypatch):
     root, _, _ = compared
     monkeypatch.setattr("msseg.machine.measured_machine", lambda **_: make_machine())
     images, models = root / "raw" / TASK / "imagesTs", root / "models" / TASK
@@ -206,7 +196,7 @@ def test_a_limit_of_memory_is_kept_with_fewer_workers_or_refused(compared, make_
         find_best(TASK, root, options, device="cpu", workers=2, max_ram=6 * 10**7)
 
 
-def test_one_member_predicts_as_its_model_does(compared, tmp_path):
+def test_one_member_predicts_as_its_model_does(called, compared, tmp_path):
     root, _, _ = compared
     report = find_best(TASK, root, FindBestOptions(ensembles=False), device="cpu", workers=1)
     assert len(report.rows) == 2

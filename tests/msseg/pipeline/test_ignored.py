@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import io
 import json
 
 import numpy as np
@@ -29,13 +26,6 @@ TINY += ["--set", "steps_per_epoch=2", "--set", "validation_batches=1", "--set",
 def named(number):
     """The name of a case: two of each patient."""
     return f"p{number // 2}_{number}"
-
-
-def called(name, *arguments, expected=0):
-    main = importlib.import_module(f"msseg.commands.{name}").main
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        assert main([str(argument) for argument in arguments]) == expected
-    return said.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +55,7 @@ def planned(root):
 
 
 @pytest.fixture(scope="module")
-def trained(root, planned):
+def trained(called, root, planned):
     called("train", TASK, "all-folds", "--root", root, "--group-by", "p\\d+", *TINY)
     return root
 
@@ -119,7 +109,7 @@ def test_every_fold_is_validated_on_what_is_annotated(trained):
             assert set(np.unique(label)) <= {0, 5}
 
 
-def test_folds_are_compared_and_new_cases_predicted_and_evaluated(trained):
+def test_folds_are_compared_and_new_cases_predicted_and_evaluated(called, trained):
     said = called("find_best", TASK, "--root", trained, "--device", "cpu", "--workers", "1")
     assert "3d" in said or "2d" in said
     raw = trained / "raw" / TASK

@@ -23,16 +23,6 @@ GRID = Geometry((8, 8, 8), (1.0, 1.0, 1.0))
 
 
 @pytest.fixture
-def model_dir(tmp_path, make_plan, make_configuration):
-    """A model folder of one untrained fold."""
-    configuration = make_configuration()
-    network = build_network(configuration, 1, 2, torch.Generator().manual_seed(0))
-    checkpoint = Checkpoint(network.state_dict(), make_plan(configuration), configuration.name)
-    save_checkpoint(tmp_path / "model/fold_0/checkpoint_final.safetensors", checkpoint)
-    return tmp_path / "model"
-
-
-@pytest.fixture
 def images(tmp_path):
     """A folder with one image."""
     image = np.random.default_rng(0).normal(size=(1, *GRID.shape)).astype(np.float32)

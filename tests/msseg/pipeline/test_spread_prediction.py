@@ -4,29 +4,17 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
-from msseg.checkpoint import Checkpoint, save_checkpoint
 from msseg.data.geometry import Geometry
 from msseg.data.image import read_label, write_image
 from msseg.inference.predictor import PredictionOptions
 from msseg.interrupts import StopRequest
-from msseg.networks.build import build_network
 from msseg.parallel import case_executor
 from msseg.pipeline.prediction import RECORD, predict
 from msseg.pipeline.spread_prediction import PredictionJob
 
 GRID = Geometry((8, 8, 8), (1.0, 1.0, 1.0))
 OPTIONS = PredictionOptions(mirror=False, branches="fast")
-
-
-@pytest.fixture
-def model_dir(tmp_path, make_plan, make_configuration):
-    configuration = make_configuration()
-    network = build_network(configuration, 1, 2, torch.Generator().manual_seed(0))
-    checkpoint = Checkpoint(network.state_dict(), make_plan(configuration), configuration.name)
-    save_checkpoint(tmp_path / "model/fold_0/checkpoint_final.safetensors", checkpoint)
-    return tmp_path / "model"
 
 
 @pytest.fixture
