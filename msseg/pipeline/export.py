@@ -177,14 +177,16 @@ def _real_input(
             raise
         return {}
     names = stored_names(store)
-    return {"real": _middle_patch(_shown(open_case(store, names[0]), model), model.configuration)} if names else {}
+    return {"real": _real_patch(open_case(store, names[0]), model)} if names else {}
 
 
-def _shown(case: StoredCase, model: Model) -> np.ndarray:
-    """The image of a case; for a cascade with its label in place of what the previous stage would find."""
+def _real_patch(case: StoredCase, model: Model) -> torch.Tensor:
+    """The middle of a case; for a cascade with its label in place of what the previous stage would find."""
+    image = _middle_patch(case.image, model.configuration)
     if model.configuration.previous_stage is None or case.label is None:
-        return case.image
-    return with_planes(case.image, case.label, model.plan.planes)
+        return image
+    classes = _middle_patch(case.label[None], model.configuration)
+    return torch.from_numpy(with_planes(image[0].numpy(), classes[0, 0].numpy(), model.plan.planes))[None]
 
 
 def _middle_patch(image_czyx: np.ndarray, configuration: Configuration) -> torch.Tensor:

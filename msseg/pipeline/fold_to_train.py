@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from msseg.folders import Task
+from msseg.inference.previous import Previous
 from msseg.inference.sliding_window import predict_logits
 from msseg.interrupts import StopRequest
 from msseg.networks.outputs import decided_classes
@@ -119,12 +120,19 @@ def affordable_workers(
 
 def segment_maker(job: TrainingJob) -> Callable[[nn.Module, Configuration], Segment]:
     """What the trainer validates whole volumes with: the sliding window, each tile seen once, without mirrors."""
-    regions, outputs = job.plan.regions, job.plan.outputs
+    regions, outputs, planes = job.plan.regions, job.plan.outputs, job.plan.planes
 
     def make(network: nn.Module, configuration: Configuration) -> Segment:
-        def segment(image_czyx: np.ndarray) -> np.ndarray:
+        def segment(image_czyx: np.ndarray, found_zyx: np.ndarray | None = None) -> np.ndarray:
             logits = predict_logits(
-                [network], image_czyx, configuration, outputs, job.device, mirror=False, regions=bool(regions)
+                [network],
+                image_czyx,
+                configuration,
+                outputs,
+                job.device,
+                mirror=False,
+                regions=bool(regions),
+                previous=None if found_zyx is None else Previous(found_zyx, planes),
             )
             return decided_classes(logits, regions, dim=0).to(torch.int16).cpu().numpy()
 

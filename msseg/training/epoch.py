@@ -12,7 +12,7 @@ import torch
 from msseg.data.store import open_case
 from msseg.instances.coding import BORDER, LEVELS
 from msseg.networks.outputs import decided_classes
-from msseg.planes import previous_labels, with_planes
+from msseg.planes import previous_labels
 from msseg.progress import format_duration
 from msseg.training.device_batches import DeviceBatch
 from msseg.training.job import MakeSegment
@@ -141,7 +141,7 @@ def _segmented(run: Run, segment: Segment, names: Sequence[str]) -> tuple[list[O
     team, nothing = run.job.team, no_overlap(1 + len(run.measured))
     own = names[team.rank :: team.world]
     start = run.clock()
-    cases = (_image_and_label(run, name) for name in own)
+    cases = (_shown_and_label(run, name) for name in own)
     found = dict(zip(own, whole_volume_overlaps(cases, segment, run.num_classes, run.regions), strict=True))
     seconds_per_case = (run.clock() - start) / max(len(own), 1)
     overlaps = _of_the_team(run, [found.get(name, nothing) for name in names])
@@ -169,12 +169,11 @@ def _ordinary_cases(run: Run, count: int) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: abs(voxels[name] - usual))[:count])
 
 
-def _image_and_label(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _shown_and_label(run: Run, name: str) -> tuple[np.ndarray, ...]:
+    """What a case is segmented from, its image and in a cascade what the first network found there, and its label."""
     stored, previous = open_case(run.job.store, name), run.job.previous
-    image, label = np.asarray(stored.image), np.asarray(stored.label)
-    if previous is not None:
-        image = with_planes(image, previous_labels(previous.predictions, name), run.job.plan.planes)
-    return image, label
+    found = () if previous is None else (previous_labels(previous.predictions, name),)
+    return np.asarray(stored.image), *found, np.asarray(stored.label)
 
 
 def _alarm(run: Run, streaks: Sequence[int], total: Overlap, limit: int, what: str) -> tuple[int, ...]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Segment = Callable[[np.ndarray], np.ndarray]
+# The class indices (z, y, x) of an image (c, z, y, x), and in a cascade of what its first network found (z, y, x).
+Segment = Callable[..., np.ndarray]
 
 _COLLAPSED_BELOW = 1e-3
 
@@ -66,13 +67,13 @@ def overlap(
 
 
 def whole_volume_overlaps(
-    cases: Iterable[tuple[np.ndarray, np.ndarray]],
+    cases: Iterable[Sequence[np.ndarray]],
     segment: Segment,
     num_classes: int,
     regions: Sequence[Sequence[int]] = (),
 ) -> list[Overlap]:
-    """The overlap of each case (image, label) segmented whole."""
-    return [overlap(segment(image), label, num_classes, regions) for image, label in cases]
+    """The overlap of each case, what it is segmented from and then its label, segmented whole."""
+    return [overlap(segment(*shown), label, num_classes, regions) for *shown, label in cases]
 
 
 def mean_dice(overlaps: Sequence[Overlap], num_classes: int) -> tuple[float, ...]:

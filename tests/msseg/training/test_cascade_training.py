@@ -80,3 +80,20 @@ def test_it_goes_on_with_the_same_first_model_only(make_cascade: MakeJob, tmp_pa
     other = replace(job.previous, model=tmp_path / "models" / "other")
     with pytest.raises(CheckpointError, match="another previous_stage than asked for now"):
         train_fold(replace(job, previous=other), None, report=silent)
+
+
+def test_whole_volumes_come_with_the_first_networks_class_map_not_with_planes_of_all_classes(
+    make_cascade: MakeJob, recipe, plan: Plan
+):
+    seen = set()
+
+    def make_segment(_network, _configuration):
+        def segment(image_czyx, found_zyx):
+            seen.add((len(image_czyx), found_zyx.ndim, found_zyx.dtype.itemsize))
+            return np.zeros(found_zyx.shape, np.int16)
+
+        return segment
+
+    job = make_cascade(recipe=replace(recipe, epochs=1, steps_per_epoch=1, augmentation="none", whole_volume_every=1))
+    train_fold(job, make_segment, report=silent)
+    assert seen == {(len(plan.channels), 3, 1)}
