@@ -31,8 +31,13 @@ class PreviousModel:
         return cls(Path(place).as_posix(), tuple(str(fold) for fold in folds))
 
     def folder(self, model_dir: Path) -> Path:
-        """The model's folder, which is there; CheckpointError where it is gone."""
+        """The model's folder, which is there; CheckpointError where it is gone, or is the second model's own."""
         found = self.expected(model_dir)
+        if found == Path(model_dir).resolve():
+            raise CheckpointError(
+                f"{model_dir}: names itself as the first model of its cascade (previous_stage {self.place!r}), "
+                "expected the way to another model folder. Copy the model again, or train it again."
+            )
         if not found.is_dir():
             raise CheckpointError(
                 f"{model_dir}: the second network of a cascade, whose first model is gone; expected it in {found}. "
