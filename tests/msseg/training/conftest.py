@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from msseg.data.store import write_case
+from msseg.interrupts import StopRequest
 from msseg.training import loop
 from msseg.training.job import TrainingJob
 from msseg.training.recipes import Recipe
@@ -41,17 +42,44 @@ def no_other_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
         monkeypatch.setattr(loop, "draw_curves", lambda _folder: None)
 
 
+@pytest.fixture(scope="session")
+def write_store() -> Callable[[Path], Path]:
+    """Writes the six volumes into a folder; the folder."""
+
+    def write(folder: Path) -> Path:
+        generator = np.random.default_rng(0)
+        for name in NAMES:
+            label = np.zeros(SHAPE, np.uint8)
+            label[2:6, 3:8, 3:8] = 1
+            label[6:9, 4:8, 4:8] = 2
+            image = (label + 0.2 * generator.standard_normal(SHAPE)).astype(np.float32)[None]
+            locations = {index: np.argwhere(label == index) for index in (1, 2)}
+            write_case(folder, name, image, label, locations, {}, key="k")
+        return folder
+
+    return write
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    for name in NAMES:
-        label = np.zeros(SHAPE, np.uint8)
-        label[2:6, 3:8, 3:8] = 1
-        label[6:9, 4:8, 4:8] = 2
-        image = (label + 0.2 * generator.standard_normal(SHAPE)).astype(np.float32)[None]
-        locations = {index: np.argwhere(label == index) for index in (1, 2)}
-        write_case(tmp_path / "store", name, image, label, locations, {}, key="k")
-    return tmp_path / "store"
+def store(write_store: Callable[[Path], Path], tmp_path: Path) -> Path:
+    return write_store(tmp_path / "store")
+
+
+class _StopAfter(StopRequest):
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    @property
+    def requested(self) -> bool:
+        self.looks -= 1
+        return self.looks <= 0
+
+
+@pytest.fixture
+def stop_after() -> Callable[[int], StopRequest]:
+    """Makes what asks to stop when looked at for the so-many-th time."""
+    return _StopAfter
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import torch
 from msseg.checkpoint import LATEST, load_checkpoint
 from msseg.data.store import open_case, stored_names
 from msseg.errors import CheckpointError
-from msseg.interrupts import StopRequest
 from msseg.pipeline.fold_to_train import segment_maker
 from msseg.training.job import PreviousStage, TrainingJob
 from msseg.training.log import LOG, read_log
@@ -21,17 +20,6 @@ from msseg.training.loop import train_fold
 from planning.plan import Plan
 
 MakeJob = Callable[..., TrainingJob]
-
-
-class StopAfter(StopRequest):
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    @property
-    def requested(self) -> bool:
-        self.looks -= 1
-        return self.looks <= 0
 
 
 @pytest.fixture
@@ -57,10 +45,10 @@ def silent(_line: str) -> None:
 
 
 @pytest.mark.parametrize("augment", ["device", "workers"])
-def test_stopped_and_started_again_a_cascade_ends_as_if_never_stopped(make_cascade: MakeJob, augment):
+def test_stopped_and_started_again_a_cascade_ends_as_if_never_stopped(make_cascade: MakeJob, augment, stop_after):
     whole, parts = (make_cascade(folder, augment=augment) for folder in ("whole", "parts"))
     train_fold(whole, segment_maker(whole), report=silent)
-    assert train_fold(parts, segment_maker(parts), stop=StopAfter(5), report=silent).ended == "stopped"
+    assert train_fold(parts, segment_maker(parts), stop=stop_after(5), report=silent).ended == "stopped"
     train_fold(parts, segment_maker(parts), report=silent)
     first, second = (load_checkpoint(job.folder / LATEST) for job in (whole, parts))
     assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
@@ -74,9 +62,9 @@ def test_whole_volumes_are_segmented_with_their_planes_on_the_way(make_cascade: 
     assert entries and min(entries[-1]["dice"]) > 0.8
 
 
-def test_it_goes_on_with_the_same_first_model_only(make_cascade: MakeJob, tmp_path):
+def test_it_goes_on_with_the_same_first_model_only(make_cascade: MakeJob, tmp_path, stop_after):
     job = make_cascade()
-    train_fold(job, None, stop=StopAfter(3), report=silent)
+    train_fold(job, None, stop=stop_after(3), report=silent)
     other = replace(job.previous, model=tmp_path / "models" / "other")
     with pytest.raises(CheckpointError, match="another previous_stage than asked for now"):
         train_fold(replace(job, previous=other), None, report=silent)

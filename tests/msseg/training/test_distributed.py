@@ -18,7 +18,6 @@ import pytest
 import torch
 
 from msseg.checkpoint import FINAL, LATEST, load_checkpoint
-from msseg.data.store import write_case
 from msseg.errors import MssegError, ResourceError
 from msseg.interrupts import StopRequest
 from msseg.processes import Processes, processes_in
@@ -87,16 +86,10 @@ def by_brightness(_network, _configuration):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store of six volumes in which class 1 is bright and class 2 is very bright."""
+def folder(write_store: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the store of the tiny task."""
     place = tmp_path_factory.mktemp("shared")
-    generator = np.random.default_rng(0)
-    for name in NAMES:
-        label = np.zeros(SHAPE, np.uint8)
-        label[2:6, 3:8, 3:8] = 1
-        label[6:9, 4:8, 4:8] = 2
-        image = (label + 0.2 * generator.standard_normal(SHAPE)).astype(np.float32)[None]
-        write_case(place / "store", name, image, label, {i: np.argwhere(label == i) for i in (1, 2)}, {}, key="k")
+    write_store(place / "store")
     return place
 
 
@@ -143,6 +136,14 @@ def job_of(
         return replace(job, **scenario.job)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def by_one(job_of: Callable[[str, str], TrainingJob]) -> Path:
+    """The folder of the usual training by one process that nothing stopped."""
+    job = job_of("stopped", "one")
+    train_alone(job)
+    return job.folder
 
 
 @pytest.fixture(scope="module")
@@ -218,9 +219,10 @@ def logged(folder: Path, event: str, key: str) -> list[Any]:
     return [entry[key] for entry in read_log(folder / "log.jsonl") if entry["event"] == event]
 
 
-def train_alone(job: TrainingJob, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
-    monkeypatch.setattr(loop, "draw_curves", lambda _folder: None)
-    loop.train_fold(job, by_brightness, report=silent, **options)
+def train_alone(job: TrainingJob) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "draw_curves", lambda _folder: None)
+        loop.train_fold(job, by_brightness, report=silent)
 
 
 def assert_same_training(one: Path, two: Path) -> None:
@@ -235,9 +237,9 @@ def assert_same_training(one: Path, two: Path) -> None:
 
 
 @pytest.mark.parametrize("name", AS_ONE)
-def test_two_processes_train_as_one_with_the_whole_batch(exit_codes, folder, job_of, monkeypatch, name):
+def test_two_processes_train_as_one_with_the_whole_batch(exit_codes, folder, job_of, name):
     alone = job_of(name, "one")
-    train_alone(alone, monkeypatch)
+    train_alone(alone)
     assert_same_training(alone.folder, folder / "two" / name)
 
 
@@ -265,26 +267,21 @@ def test_a_batch_of_one_grows_to_a_patch_for_each_process(exit_codes, folder):
     assert checkpoint.configuration.batch_size == WORLD
 
 
-def test_a_stop_of_one_process_stops_both_and_one_alone_goes_on(exit_codes, folder, job_of, monkeypatch):
+def test_a_stop_of_one_process_stops_both_and_one_alone_goes_on(exit_codes, folder, job_of, by_one):
     first, _ = told_by(folder, "stopped")
     assert (first["ended"], first["steps"]) == ("stopped", 4)
-    whole, resumed = job_of("stopped", "one"), job_of("stopped", "two")
-    train_alone(whole, monkeypatch)
-    train_alone(resumed, monkeypatch)
-    assert_same_training(whole.folder, resumed.folder)
+    resumed = job_of("stopped", "two")
+    train_alone(resumed)
+    assert_same_training(by_one, resumed.folder)
 
 
-def test_a_killed_process_ends_the_other_and_training_goes_on_from_the_checkpoint(
-    exit_codes, folder, job_of, monkeypatch
-):
+def test_a_killed_process_ends_the_other_and_training_goes_on_from_the_checkpoint(exit_codes, folder, job_of, by_one):
     assert exit_codes == [1, -signal.SIGKILL]
     assert "another process of this training is gone" in (folder / "error 0").read_text()
     killed = job_of("killed", "two")
     assert 0 < load_checkpoint(killed.folder / LATEST).metadata["state"]["step"] <= 3
-    train_alone(killed, monkeypatch)
-    whole = job_of("killed", "one")
-    train_alone(whole, monkeypatch)
-    assert_same_training(whole.folder, killed.folder)
+    train_alone(killed)
+    assert_same_training(by_one, killed.folder)
 
 
 TORCHRUN = {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}

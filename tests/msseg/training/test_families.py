@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from msseg.checkpoint import FINAL, LATEST, Checkpoint, load_checkpoint
-from msseg.interrupts import StopRequest
 from msseg.training import loop
 from msseg.training.fitting import measured_seconds_per_step
 from msseg.training.job import TrainingJob
@@ -24,19 +23,6 @@ MakeJob = Callable[..., TrainingJob]
 # One network for each thing that could go wrong between steps: running statistics, dropout, random points, presence,
 # shared weights.
 FAMILIES = ("unet_sharp", "vnet", "render_unet", "unet3p_unified", "attention_r2unet", "anu_net", "unet_school")
-
-
-class StopAfter(StopRequest):
-    """Asks to stop when looked at for the `looks`-th time."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    @property
-    def requested(self) -> bool:
-        self.looks -= 1
-        return self.looks <= 0
 
 
 def silent(_line: str) -> None:
@@ -70,11 +56,13 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("network", FAMILIES)
-def test_stopped_in_mid_epoch_and_started_again_it_ends_as_if_never_stopped(make_job: MakeJob, plan, tmp_path, network):
+def test_stopped_in_mid_epoch_and_started_again_it_ends_as_if_never_stopped(
+    make_job: MakeJob, plan, tmp_path, network, stop_after
+):
     planned = planned_for(plan, network)
     whole, parts = (make_job(plan=planned, epochs=1, folder=tmp_path / place) for place in ("whole", "parts"))
     train_fold(whole, report=silent)
-    assert train_fold(parts, stop=StopAfter(2), report=silent).ended == "stopped"
+    assert train_fold(parts, stop=stop_after(2), report=silent).ended == "stopped"
     train_fold(parts, report=silent)
     assert_same(whole.folder, parts.folder)
 

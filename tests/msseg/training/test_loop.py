@@ -12,7 +12,6 @@ import torch
 from msseg.checkpoint import FINAL, LATEST, load_checkpoint
 from msseg.data.store import write_case
 from msseg.errors import CheckpointError, DatasetError, MssegError, ResourceError
-from msseg.interrupts import StopRequest
 from msseg.pipeline.fold_to_train import segment_maker
 from msseg.training import loop
 from msseg.training.job import TrainingJob
@@ -32,19 +31,6 @@ def silent(_line: str) -> None:
 def make_segment(network, configuration):
     """The brightness says the class; what the network says does not matter here."""
     return lambda image: np.clip(np.rint(image[0]), 0, 2).astype(np.uint8)
-
-
-class StopAfter(StopRequest):
-    """Asks to stop when looked at for the `looks`-th time."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    @property
-    def requested(self) -> bool:
-        self.looks -= 1
-        return self.looks <= 0
 
 
 class FakeClock:
@@ -112,11 +98,11 @@ def test_every_kind_of_patch_is_trained_on_and_whole_volumes_are_segmented(make_
 
 
 @pytest.mark.parametrize("looks", [2, 4, 7])
-def test_stopped_and_started_again_it_ends_as_if_never_stopped(make_job: MakeJob, tmp_path, looks):
+def test_stopped_and_started_again_it_ends_as_if_never_stopped(make_job: MakeJob, tmp_path, looks, stop_after):
     whole = make_job(folder=tmp_path / "whole")
     parts = make_job(folder=tmp_path / "parts")
     train_fold(whole, make_segment, report=silent)
-    stopped = train_fold(parts, make_segment, stop=StopAfter(looks), report=silent)
+    stopped = train_fold(parts, make_segment, stop=stop_after(looks), report=silent)
     assert stopped.ended == "stopped"
     assert not stopped.complete
     assert not (parts.folder / FINAL).exists()
@@ -128,7 +114,7 @@ def test_stopped_and_started_again_it_ends_as_if_never_stopped(make_job: MakeJob
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
-def test_the_papers_optimisers_resume_bit_for_bit_too(make_job: MakeJob, recipe, tmp_path, name):
+def test_the_papers_optimisers_resume_bit_for_bit_too(make_job: MakeJob, recipe, tmp_path, name, stop_after):
     options = {"adam": (("amsgrad", True),), "sgd": (("momentum", 0.99), ("nesterov", True))}[name]
     row = replace(
         recipe,
@@ -141,7 +127,7 @@ def test_the_papers_optimisers_resume_bit_for_bit_too(make_job: MakeJob, recipe,
     )
     whole, parts = (make_job(recipe=row, folder=tmp_path / place) for place in ("whole", "parts"))
     train_fold(whole, report=silent)
-    train_fold(parts, stop=StopAfter(6), report=silent)
+    train_fold(parts, stop=stop_after(6), report=silent)
     train_fold(parts, report=silent)
     first, second = (load_checkpoint(job.folder / LATEST) for job in (whole, parts))
     assert all(torch.equal(first.weights[key], second.weights[key]) for key in first.weights)
@@ -282,9 +268,9 @@ def test_a_budget_shorter_than_an_epoch_knows_its_final_validation_too(make_job:
     assert result.elapsed_s < 60
 
 
-def test_a_budgets_elapsed_time_survives_a_stop(make_job: MakeJob):
+def test_a_budgets_elapsed_time_survives_a_stop(make_job: MakeJob, stop_after):
     job = make_job(budget_s=100.0)
-    first = train_fold(job, make_segment, stop=StopAfter(20), report=silent, clock=FakeClock(0.25))
+    first = train_fold(job, make_segment, stop=stop_after(20), report=silent, clock=FakeClock(0.25))
     second = train_fold(job, make_segment, report=silent, clock=FakeClock(0.25))
     assert first.elapsed_s > 10
     assert second.ended == "budget"
