@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from msseg.checkpoint import FINAL
 from msseg.errors import CheckpointError, MssegError
 from msseg.files import content_hash, read_json, write_json
+from msseg.folders import FINAL
 from msseg.inference.predictor import PredictionOptions
 from msseg.inference.speeds import (
-    _WEIGHTS,
     SPEEDS,
     SPEEDS_FILE,
     SPEEDS_VERSION,
@@ -74,10 +73,6 @@ def test_options_of_no_preset_have_no_name():
 def test_an_unknown_preset_is_refused_with_those_that_are_known():
     with pytest.raises(MssegError, match="'fats': unknown; expected one of exact, balanced, fast"):
         options("fats")
-
-
-def test_the_weights_are_where_checkpoints_have_them():
-    assert _WEIGHTS == FINAL
 
 
 def test_a_preset_says_what_it_costs_and_gains(model):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from msseg.losses import SupervisedLoss, build_loss, region_targets
-from msseg.losses.level_targets import DOWNSCALES
+from msseg.losses.level_targets import DOWNSCALES, OF_SPARSE_LABELS
 from msseg.losses.presence import presence_loss
 from msseg.losses.supervision import UPSAMPLED, downscale_target
 from msseg.networks.outputs import Outputs, PointLogits
@@ -129,12 +129,13 @@ def test_regions_are_downscaled_plane_by_plane(mode: str) -> None:
 
 
 def test_unknown_level_targets_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(PlanError, match=r"'middle'.*nearest, max_pool, area, upsampled_logits"):
+    with pytest.raises(PlanError, match=r"'middle'.*nearest, max_pool, max_pool_known, area, upsampled_logits"):
         SupervisedLoss(any_loss, (1.0,), level_targets="middle")
 
 
 def test_level_targets_are_those_that_a_network_may_name() -> None:
-    assert (*DOWNSCALES, UPSAMPLED) == CHOICES["level_targets"]
+    named = [name for name in DOWNSCALES if name not in OF_SPARSE_LABELS.values()]
+    assert (*named, UPSAMPLED) == CHOICES["level_targets"]
 
 
 @pytest.mark.parametrize("mode", ["nearest", "max_pool", "area"])
